@@ -1,0 +1,56 @@
+package durable
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// syncData uses fdatasync: it writes the length with the data, and spares the
+// journal the time stamps.
+func syncData(f *os.File) error {
+	for {
+		err := unix.Fdatasync(int(f.Fd()))
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func restrictDir(string) error { return nil } // Mkdir's mode did it
+
+func lockFile(f *os.File) error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return ErrLocked
+	}
+	return err
+}
+
+// FreeBytes is the space a process without privileges may still fill on dir's
+// file system.
+func FreeBytes(dir string) (uint64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, err
+	}
+	return st.Bavail * uint64(st.Bsize), nil //nolint:gosec // a block size is never negative
+}
+
+// OthersCanRead tells whether anybody but the owner can read name.
+func OthersCanRead(name string) (bool, error) {
+	st, err := os.Stat(name)
+	if err != nil {
+		return false, err
+	}
+	return st.Mode().Perm()&0o077 != 0, nil
+}

@@ -1,0 +1,235 @@
+package seal
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/veritrail/veritrail/internal/checkpoint"
+	"github.com/veritrail/veritrail/internal/segment"
+	"github.com/veritrail/veritrail/internal/suite"
+	"github.com/veritrail/veritrail/internal/tlog"
+	"github.com/veritrail/veritrail/internal/trail"
+)
+
+// commit makes a batch durable. After an error the trees may be ahead of the
+// disk, and only repair brings them together again.
+func (l *Log) commit(b *batch) error {
+	b.first = l.trees.Size()
+	lines, ends, base := b.lines, b.ends, 0
+	for len(ends) > 0 {
+		n := len(ends)
+		if l.end >= l.cfg.SegmentBytes {
+			// Fill the bundle, so that the next segment begins with a whole one.
+			room := int(-l.trees.Size() % tlog.TileWidth) //nolint:gosec // below 256
+			if room == 0 {
+				if err := l.rotate(); err != nil {
+					return err
+				}
+				continue
+			}
+			n = min(n, room)
+		}
+		cut := ends[n-1] + 1 - base
+		if err := l.writeEvents(lines[:cut], ends[:n], base); err != nil {
+			return err
+		}
+		lines, ends, base = lines[cut:], ends[n:], base+cut
+	}
+	return nil
+}
+
+// writeEvents writes one frame. The ends count from base bytes before lines.
+func (l *Log) writeEvents(lines []byte, ends []int, base int) error {
+	l.hasher.Ends = l.hasher.Ends[:0]
+	for _, end := range ends {
+		l.hasher.Ends = append(l.hasher.Ends, end-base)
+	}
+	h := segment.FrameHeader{Kind: segment.Events, FirstLeaf: l.trees.Size(), Count: len(ends)}
+	hashes := l.hasher.Hash(l.trees, lines)
+	for i, tree := range l.trees {
+		for _, leaf := range hashes[i] {
+			tree.Append(leaf)
+		}
+	}
+	l.prints = segment.AppendFingerprints(l.prints[:0], hashes[0])
+	if err := l.writeFrame(&h, !l.cfg.Buffered, l.prints, lines); err != nil {
+		return err
+	}
+	n := uint64(len(ends))
+	l.stats.leaves.Add(n)
+	l.stats.durable.Add(n)
+	l.stats.batches.Add(1)
+	l.stats.lines.Add(uint64(len(lines)))
+	return nil
+}
+
+// writeFrame appends one frame behind what is acknowledged, in one write, and
+// syncs it if sync is set.
+func (l *Log) writeFrame(h *segment.FrameHeader, sync bool, body ...[]byte) error {
+	if l.synced == l.end {
+		h.Flags |= segment.PreviousDurable
+	}
+	h.Time, h.Lost, h.KeyEpoch = l.cfg.Now(), l.stats.lost.Load(), l.cfg.Epoch
+	h.Previous, h.Root, h.SM3Root = l.link, l.trees.Root(), l.trees.SM3Root()
+	var link suite.Hash
+	l.frame, link = segment.AppendFrame(l.frame[:0], h, body...)
+	if _, err := l.file.WriteAt(l.frame, l.end); err != nil {
+		return err
+	}
+	if sync {
+		if err := l.sync(); err != nil {
+			return err
+		}
+	}
+	l.end += int64(len(l.frame))
+	if sync {
+		l.synced = l.end
+	}
+	l.link = link
+	l.stats.stored.Add(uint64(len(l.frame)))
+	return nil
+}
+
+func (l *Log) sync() error {
+	start := time.Now()
+	err := l.file.Sync()
+	l.stats.syncNanos.Add(uint64(time.Since(start))) //nolint:gosec // monotonic
+	return err
+}
+
+// syncAll makes what was only buffered durable.
+func (l *Log) syncAll() error {
+	if l.synced == l.end {
+		return nil
+	}
+	if err := l.sync(); err != nil {
+		return err
+	}
+	l.synced = l.end
+	return nil
+}
+
+// keepTile writes a tile that has just been completed. It need not be durable
+// until the segment it can be made from is left behind.
+func (l *Log) keepTile(d suite.Digest, t tlog.Tile, hashes []suite.Hash) {
+	if t.Level == 0 {
+		return
+	}
+	name := trail.TilePath(l.cfg.Dir, d, t)
+	err := l.cfg.Disk.MkdirAll(filepath.Dir(name))
+	if err == nil {
+		err = l.cfg.Disk.WriteFileLazy(name, tlog.MarshalTile(hashes))
+	}
+	if err != nil {
+		l.tileErr = errors.Join(l.tileErr, err)
+		return
+	}
+	l.lazy[name] = struct{}{}
+}
+
+// rotate begins the next segment. Everything before it can then be checked
+// without the segments: all its tiles are durable first.
+func (l *Log) rotate() error {
+	if l.tileErr != nil {
+		return l.tileErr
+	}
+	if err := l.syncAll(); err != nil {
+		return err
+	}
+	for name := range l.lazy {
+		if err := l.cfg.Disk.SyncFile(name); err != nil {
+			return err
+		}
+		delete(l.lazy, name)
+	}
+	var edge []string
+	for _, tree := range l.trees {
+		for t, hashes := range tree.Edge() {
+			name := trail.TilePath(l.cfg.Dir, tree.Digest(), t)
+			if err := l.cfg.Disk.MkdirAll(filepath.Dir(name)); err != nil {
+				return err
+			}
+			if err := l.cfg.Disk.WriteFile(name, tlog.MarshalTile(hashes)); err != nil {
+				return err
+			}
+			edge = append(edge, name)
+		}
+	}
+	if err := l.startSegment(); err != nil {
+		return err
+	}
+	for _, name := range l.edge { // of the segment left behind
+		if err := l.cfg.Disk.Remove(name); err != nil {
+			return err
+		}
+	}
+	l.edge = edge
+	return nil
+}
+
+// startSegment makes an empty segment at the log's end and goes on there.
+func (l *Log) startSegment() error {
+	h := segment.Header{
+		Digests: l.id.Digests, FirstLeaf: l.trees.Size(), Instance: l.id.Instance, Created: l.cfg.Now(),
+		Previous: l.link, Root: l.trees.Root(),
+	}
+	if sm3 := l.trees.SM3Root(); sm3 != nil {
+		h.SM3Root = *sm3
+	}
+	name := trail.SegmentPath(l.cfg.Dir, h.FirstLeaf)
+	if err := l.cfg.Disk.WriteFile(name, h.Marshal()); err != nil {
+		return err
+	}
+	file, err := l.cfg.Disk.OpenFile(name)
+	if err != nil {
+		return err
+	}
+	if l.file != nil {
+		if err := l.file.Close(); err != nil {
+			return errors.Join(err, file.Close())
+		}
+	}
+	l.file, l.first, l.link = file, h.FirstLeaf, h.Hash()
+	l.end, l.synced = segment.HeaderSize, segment.HeaderSize
+	return nil
+}
+
+// sign makes a checkpoint of everything committed, keeps it in the segment and
+// publishes it.
+func (l *Log) sign() error {
+	size := l.trees.Size()
+	if size == l.signedSize && l.signedAt {
+		return nil
+	}
+	if err := l.syncAll(); err != nil {
+		return err
+	}
+	c := checkpoint.Checkpoint{Origin: l.id.Origin, Size: size, Root: l.trees.Root(), SM3Root: l.trees.SM3Root()}
+	note, err := checkpoint.Sign(c, l.cfg.Signers...)
+	if err != nil {
+		return fmt.Errorf("signing the checkpoint of %d leaves: %w", size, err)
+	}
+	h := segment.FrameHeader{Kind: segment.Checkpoint, FirstLeaf: size}
+	if err := l.writeFrame(&h, true, note); err != nil {
+		return err
+	}
+	return l.publish(note, size)
+}
+
+func (l *Log) publish(note []byte, size uint64) error {
+	if err := l.cfg.Disk.WriteFile(filepath.Join(l.cfg.Dir, trail.CheckpointFile), note); err != nil {
+		return err
+	}
+	l.signedSize, l.signedAt = size, true
+	l.stats.checkpoints.Add(1)
+	l.view.Store(trail.NewView(l.cfg.Dir, l.leaves, l.trees))
+	q := &l.queue
+	q.mu.Lock()
+	q.sealed = size
+	q.announce()
+	q.mu.Unlock()
+	l.cfg.Published(note)
+	return nil
+}

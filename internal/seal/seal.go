@@ -1,0 +1,511 @@
+// Package seal owns the writing of a trail: it gives leaves their places, puts
+// them on disk a group at a time, and signs checkpoints over them.
+//
+// One goroutine owns everything that is written. Callers add leaves to the
+// batch that is filling, and wait. The owner takes the batch, hashes its
+// leaves, writes them as one frame, syncs, and only then tells the callers; in
+// the meantime the next batch fills. So a single slow disk carries any number
+// of callers, and whatever was acknowledged is one whole frame behind which
+// nothing was written before it was durable.
+//
+// After an error of the disk the log is halted: it refuses leaves, says so, and
+// counts what it refused, until a fresh look at the files showed exactly what
+// was acknowledged (see repair). A failed sync is never tried again on the same
+// bytes.
+//
+// It takes leaves as bytes and does not know what they say.
+package seal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/veritrail/veritrail/internal/checkpoint"
+	"github.com/veritrail/veritrail/internal/durable"
+	"github.com/veritrail/veritrail/internal/segment"
+	"github.com/veritrail/veritrail/internal/suite"
+	"github.com/veritrail/veritrail/internal/trail"
+)
+
+// Config says how to write. Dir and Signers are required.
+type Config struct {
+	Dir     string
+	Disk    durable.FS          // durable.OS when nil
+	Signers []checkpoint.Signer // Ed25519, and SM2 when the trail has an SM3 tree
+	Epoch   uint32              // of the keys
+
+	// Buffered acknowledges leaves when the operating system has them, not
+	// when the disk has. They are synced before the next checkpoint.
+	Buffered bool
+
+	SegmentBytes     int64         // a new segment begins at the next whole bundle past this; 64 MiB when 0
+	CheckpointEvery  time.Duration // a checkpoint at least this often while leaves arrive; 1 s when 0
+	CheckpointLeaves uint64        // and after so many leaves; 65,536 when 0
+	RetryEvery       time.Duration // how often a halted log looks whether it can go on; 1 s when 0
+	QueueBytes       int           // of leaves waiting for the disk before callers must wait; 4 MiB when 0
+
+	Now func() time.Time // time.Now when nil
+	// Published is called with each new checkpoint, by the owner, after it is
+	// durable in the trail's directory. It must not call back.
+	Published func(note []byte)
+}
+
+func (c *Config) setDefaults() {
+	if c.Disk == nil {
+		c.Disk = durable.OS
+	}
+	if c.SegmentBytes == 0 {
+		c.SegmentBytes = 64 << 20
+	}
+	if c.CheckpointEvery == 0 {
+		c.CheckpointEvery = time.Second
+	}
+	if c.CheckpointLeaves == 0 {
+		c.CheckpointLeaves = 65_536
+	}
+	if c.RetryEvery == 0 {
+		c.RetryEvery = time.Second
+	}
+	if c.QueueBytes == 0 {
+		c.QueueBytes = 4 << 20
+	}
+	c.QueueBytes = min(c.QueueBytes, segment.MaxFrameBody/2)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Published == nil {
+		c.Published = func([]byte) {}
+	}
+}
+
+// Errors a caller acts upon.
+var (
+	// ErrHalted: the disk failed, and the log refuses leaves until it is
+	// repaired. What was acknowledged before is kept.
+	ErrHalted = errors.New("trail halted")
+	// ErrNotDurable: the batch a leaf was in could not be made durable. The
+	// leaf may be in the trail all the same after a crash.
+	ErrNotDurable = errors.New("not durable")
+	// ErrClosed: the log was closed.
+	ErrClosed = errors.New("trail closed")
+	// ErrBehindCheckpoint: the trail is shorter than, or differs from, a
+	// checkpoint it once signed.
+	ErrBehindCheckpoint = errors.New("trail does not reach its last signed checkpoint")
+	// ErrDamaged: data that may have been acknowledged is damaged. Nothing
+	// was changed; the trail can only be read.
+	ErrDamaged = errors.New("trail is damaged")
+)
+
+// Log is the one writer of a trail.
+type Log struct {
+	// Set by Open, then only read.
+	cfg    Config
+	id     trail.Identity
+	lock   *durable.Lock
+	leaves *trail.Leaves
+	report Recovery
+	queue  queue
+
+	wake    chan struct{}     // there may be work for the owner
+	seals   chan chan<- error // somebody asks for a checkpoint
+	closing chan chan<- error // Close
+	done    chan struct{}     // closed when the owner has ended
+	view    atomic.Pointer[trail.View]
+
+	stats counters
+
+	// The owner's alone.
+	owner
+}
+
+// queue is what callers and the owner share.
+type queue struct {
+	mu      sync.Mutex
+	filling *batch
+	halted  error         // why leaves are refused
+	closed  bool          // leaves are refused for good
+	ended   bool          // no checkpoint will follow
+	taken   chan struct{} // closed when the owner takes the batch or the log halts
+	sealed  uint64        // leaves under the newest checkpoint
+	signed  chan struct{} // closed at the next checkpoint, halt or end
+	spare   []buffers
+}
+
+// batch is a group of leaves that become durable together.
+type batch struct {
+	buffers
+	first uint64 // valid when done and err is nil
+	err   error
+	done  chan struct{}
+}
+
+type buffers struct {
+	lines []byte // each leaf and a newline
+	ends  []int  // where each newline is
+}
+
+// Pending is a leaf on its way to the disk. The zero value is not one.
+type Pending struct {
+	log   *Log
+	batch *batch
+	i     int
+}
+
+// Append puts a leaf into the batch that is filling. While that is full it
+// waits until ctx ends. The leaf is copied. It must not hold a newline, and not
+// be longer than segment.MaxLeaf.
+func (l *Log) Append(ctx context.Context, leaf []byte) (Pending, error) {
+	if len(leaf) > segment.MaxLeaf {
+		return Pending{}, fmt.Errorf("leaf of %d bytes: at most %d", len(leaf), segment.MaxLeaf)
+	}
+	q := &l.queue
+	for {
+		q.mu.Lock()
+		if err := q.refusal(); err != nil {
+			q.mu.Unlock()
+			if errors.Is(err, ErrHalted) {
+				l.stats.lost.Add(1)
+			}
+			return Pending{}, err
+		}
+		b := q.filling
+		if len(b.lines) == 0 || len(b.lines)+len(leaf) < l.cfg.QueueBytes && len(b.ends) < segment.MaxFrameLeaves {
+			b.lines = append(b.lines, leaf...)
+			b.ends = append(b.ends, len(b.lines))
+			b.lines = append(b.lines, '\n')
+			p := Pending{l, b, len(b.ends) - 1}
+			q.mu.Unlock()
+			if p.i == 0 {
+				l.poke()
+			}
+			return p, nil
+		}
+		taken := q.taken
+		q.mu.Unlock()
+		select {
+		case <-taken:
+		case <-ctx.Done():
+			return Pending{}, fmt.Errorf("waiting for the disk: %w", ctx.Err())
+		}
+	}
+}
+
+func (q *queue) refusal() error {
+	switch {
+	case q.closed:
+		return ErrClosed
+	case q.halted != nil:
+		return fmt.Errorf("%w: %w", ErrHalted, q.halted)
+	}
+	return nil
+}
+
+func (l *Log) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Done is closed when the leaf is acknowledged or will never be.
+func (p Pending) Done() <-chan struct{} { return p.batch.done }
+
+// Wait returns nil once the leaf is acknowledged. When ctx ends first, the leaf
+// may still become durable.
+func (p Pending) Wait(ctx context.Context) error {
+	select {
+	case <-p.batch.done:
+		return p.batch.err
+	default:
+	}
+	select {
+	case <-p.batch.done:
+		return p.batch.err
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the disk: %w", ctx.Err())
+	}
+}
+
+// Leaf is the leaf's index, once it is acknowledged.
+func (p Pending) Leaf() (uint64, bool) {
+	select {
+	case <-p.batch.done:
+		return p.batch.first + uint64(p.i), p.batch.err == nil //nolint:gosec // never negative
+	default:
+		return 0, false
+	}
+}
+
+// WaitSealed returns nil once a checkpoint covers the leaf.
+func (p Pending) WaitSealed(ctx context.Context) error {
+	if err := p.Wait(ctx); err != nil {
+		return err
+	}
+	leaf, _ := p.Leaf()
+	q := &p.log.queue
+	for {
+		q.mu.Lock()
+		if q.sealed > leaf {
+			q.mu.Unlock()
+			return nil
+		}
+		err, signed := q.halted, q.signed
+		if q.ended {
+			err = ErrClosed
+		}
+		q.mu.Unlock()
+		if err != nil {
+			return fmt.Errorf("leaf %d is durable, but not sealed: %w", leaf, err)
+		}
+		select {
+		case <-signed:
+		case <-ctx.Done():
+			return fmt.Errorf("leaf %d is durable, waiting for a checkpoint: %w", leaf, ctx.Err())
+		}
+	}
+}
+
+// Seal makes everything appended before it durable and signs a checkpoint over
+// it.
+func (l *Log) Seal(ctx context.Context) error {
+	answer := make(chan error, 1)
+	select {
+	case l.seals <- answer:
+	case <-l.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close refuses further leaves, makes those it took durable, signs a last
+// checkpoint and gives the trail up. A second call returns ErrClosed.
+func (l *Log) Close() error {
+	answer := make(chan error, 1)
+	select {
+	case l.closing <- answer:
+	case <-l.done:
+		return ErrClosed
+	}
+	return <-answer
+}
+
+// View is the log at its newest checkpoint. Its Leaves also read leaves that
+// are durable and not yet sealed.
+func (l *Log) View() *trail.View { return l.view.Load() }
+
+// Identity says which log this is.
+func (l *Log) Identity() trail.Identity { return l.id }
+
+// Recovery says what Open found.
+func (l *Log) Recovery() Recovery { return l.report }
+
+type counters struct {
+	lost, leaves, durable, batches, checkpoints, repairs, lines, stored, syncNanos atomic.Uint64
+}
+
+// Stats are numbers since Open, except Size, Sealed and Lost, which are the
+// log's.
+type Stats struct {
+	Size        uint64 // leaves acknowledged
+	Sealed      uint64 // leaves under the newest checkpoint
+	Lost        uint64 // leaves refused, or not made durable, in the log's life
+	Leaves      uint64
+	Batches     uint64
+	Checkpoints uint64
+	Repairs     uint64
+	LeafBytes   uint64 // with their newlines
+	StoredBytes uint64 // in segments
+	SyncTime    time.Duration
+	Waiting     int   // leaves in the batch that is filling
+	Halted      error // why leaves are refused, nil when they are not
+}
+
+// Stats counts.
+func (l *Log) Stats() Stats {
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	return Stats{
+		Size: l.stats.durable.Load(), Sealed: l.queue.sealed, Lost: l.stats.lost.Load(),
+		Leaves: l.stats.leaves.Load(), Batches: l.stats.batches.Load(), Checkpoints: l.stats.checkpoints.Load(),
+		Repairs: l.stats.repairs.Load(), LeafBytes: l.stats.lines.Load(), StoredBytes: l.stats.stored.Load(),
+		SyncTime: time.Duration(l.stats.syncNanos.Load()), //nolint:gosec // a sum of durations
+		Waiting:  len(l.queue.filling.ends), Halted: l.queue.halted,
+	}
+}
+
+// run is the owner's life.
+func (l *Log) run() {
+	defer close(l.done)
+	l.timer = time.NewTimer(l.cfg.CheckpointEvery)
+	defer l.timer.Stop()
+	for {
+		select {
+		case <-l.wake:
+			l.commitFilling()
+		case <-l.timer.C:
+			l.timer.Reset(l.tick())
+		case answer := <-l.seals:
+			l.commitFilling()
+			answer <- l.sealNow()
+		case answer := <-l.closing:
+			answer <- l.finish()
+			return
+		}
+	}
+}
+
+// tick does what is due by the clock, and says when to come again.
+func (l *Log) tick() time.Duration {
+	if l.haltedBy() != nil {
+		l.repair()
+		return l.cfg.RetryEvery
+	}
+	if l.trees.Size() > l.signedSize {
+		l.haltOn(l.sign())
+	}
+	if l.haltedBy() != nil {
+		return l.cfg.RetryEvery
+	}
+	return l.cfg.CheckpointEvery
+}
+
+func (l *Log) sealNow() error {
+	if err := l.haltedBy(); err != nil {
+		return fmt.Errorf("%w: %w", ErrHalted, err)
+	}
+	err := l.sign()
+	l.haltOn(err)
+	return err
+}
+
+// commitFilling takes what has gathered and makes it durable.
+func (l *Log) commitFilling() {
+	for {
+		b := l.take()
+		if b == nil {
+			return
+		}
+		var err error
+		if cause := l.haltedBy(); cause != nil {
+			err = fmt.Errorf("%w: %w", ErrHalted, cause)
+		} else if err = l.commit(b); err != nil {
+			l.haltOn(err)
+			err = fmt.Errorf("%w: %w", ErrNotDurable, err)
+		}
+		l.settle(b, err)
+		if err == nil {
+			l.haltOn(l.tileErr)
+		}
+		if err == nil && l.tileErr == nil && l.trees.Size()-l.signedSize >= l.cfg.CheckpointLeaves {
+			l.haltOn(l.sign())
+		}
+	}
+}
+
+// take swaps the filling batch for an empty one. It is nil when nothing
+// gathered.
+func (l *Log) take() *batch {
+	q := &l.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	b := q.filling
+	if len(b.ends) == 0 {
+		return nil
+	}
+	q.filling = &batch{done: make(chan struct{})}
+	if n := len(q.spare); n > 0 {
+		q.filling.buffers, q.spare = q.spare[n-1], q.spare[:n-1]
+	}
+	close(q.taken)
+	q.taken = make(chan struct{})
+	return b
+}
+
+// settle answers the callers of a batch, and keeps its memory for another.
+func (l *Log) settle(b *batch, err error) {
+	if err != nil {
+		l.stats.lost.Add(uint64(len(b.ends)))
+	}
+	q := &l.queue
+	q.mu.Lock()
+	q.spare = append(q.spare, buffers{b.lines[:0], b.ends[:0]})
+	q.mu.Unlock()
+	b.buffers = buffers{}
+	b.err = err
+	close(b.done)
+}
+
+func (l *Log) haltedBy() error {
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	return l.queue.halted
+}
+
+// haltOn refuses leaves from now on, if err is one.
+func (l *Log) haltOn(err error) {
+	if err == nil {
+		return
+	}
+	q := &l.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l.cause, q.halted = err, err
+	l.timer.Reset(l.cfg.RetryEvery)
+	q.announce()
+}
+
+// announce wakes whoever waits for a checkpoint. q.mu is held.
+func (q *queue) announce() {
+	close(q.signed)
+	q.signed = make(chan struct{})
+}
+
+// finish is the owner's last act.
+func (l *Log) finish() error {
+	q := &l.queue
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	l.commitFilling()
+	err := l.haltedBy()
+	if err == nil && l.trees.Size() > l.signedSize {
+		err = l.sign()
+	}
+	q.mu.Lock()
+	q.ended = true
+	q.announce()
+	close(q.taken)
+	q.mu.Unlock()
+	return errors.Join(err, l.file.Close(), l.leaves.Close(), l.lock.Release())
+}
+
+// owner is what the owning goroutine alone uses.
+type owner struct {
+	file       durable.File
+	first      uint64     // the first leaf of the segment being written
+	end        int64      // of what is acknowledged in it
+	synced     int64      // of what is durable in it; before end only when Buffered
+	link       suite.Hash // of the last header in it
+	trees      trail.Trees
+	hasher     trail.Hasher
+	signedSize uint64
+	signedAt   bool                // a checkpoint of signedSize exists
+	lazy       map[string]struct{} // tiles not yet synced
+	frame      []byte
+	prints     []byte
+	edge       []string    // the partial tiles on disk
+	tileErr    error       // a completed tile could not be kept
+	cause      error       // of the halt
+	timer      *time.Timer // for the next checkpoint, or repair
+}

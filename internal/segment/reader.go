@@ -1,0 +1,167 @@
+package segment
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/veritrail/veritrail/internal/suite"
+)
+
+// ErrShort says that a file ends inside a frame.
+var ErrShort = errors.New("the file ends inside a frame")
+
+// DamageError says where a segment stops making sense.
+type DamageError struct {
+	Offset  int64  // of the frame
+	Leaf    uint64 // the first leaf that can't be trusted
+	Problem error
+}
+
+func (e *DamageError) Error() string {
+	return fmt.Sprintf("at %d: leaf %d: %v", e.Offset, e.Leaf, e.Problem)
+}
+
+func (e *DamageError) Unwrap() error { return e.Problem }
+
+// Reader goes through a segment's frames in order.
+type Reader struct {
+	Header Header
+	src    io.ReaderAt
+	size   int64
+	off    int64
+	next   uint64     // the leaf the next frame must begin with
+	prev   suite.Hash // what the next frame must link to
+	win    []byte     // bytes of the file from winOff
+	winOff int64
+}
+
+const windowSize = 1 << 20
+
+// NewReader reads the header of the segment of size bytes. A file that grows
+// behind size is read up to size.
+func NewReader(src io.ReaderAt, size int64) (*Reader, error) {
+	r := &Reader{src: src, size: size}
+	b, err := r.at(0, headerSize)
+	if err != nil {
+		return nil, err
+	}
+	if r.Header, err = ParseHeader(b); err != nil {
+		return nil, err
+	}
+	r.off, r.next, r.prev = headerSize, r.Header.FirstLeaf, r.Header.Hash()
+	return r, nil
+}
+
+// Grow lets the reader see a file that has grown to size.
+func (r *Reader) Grow(size int64) {
+	r.size = max(r.size, size)
+	r.win = r.win[:0] // a tail it holds may have been cut and written anew
+}
+
+// Offset is where the next frame is expected.
+func (r *Reader) Offset() int64 { return r.off }
+
+// NextLeaf is the leaf the next frame is expected to begin with.
+func (r *Reader) NextLeaf() uint64 { return r.next }
+
+// Link is the hash of the last header read, of a frame or of the segment.
+func (r *Reader) Link() suite.Hash { return r.prev }
+
+// Next reads one frame and checks its checksums and its link to the frame
+// before. At the end of the file the error is io.EOF; anything that is not a
+// whole frame there is a *DamageError, and the reader stays where it is.
+func (r *Reader) Next() (Frame, error) {
+	f, err := r.frame(r.off)
+	if err != nil {
+		return f, err
+	}
+	if err := f.CheckBody(); err != nil {
+		return f, r.damage(err)
+	}
+	switch {
+	case f.FirstLeaf != r.next:
+		return f, r.damage(fmt.Errorf("frame begins with leaf %d", f.FirstLeaf))
+	case f.Previous != r.prev:
+		return f, r.damage(errors.New("frame does not link to the one before it"))
+	case (f.SM3Root != nil) != r.Header.Digests.Has(suite.SM3):
+		return f, r.damage(errors.New("frame's digests are not the segment's"))
+	}
+	r.Accept(&f)
+	return f, nil
+}
+
+// Peek reads the frame that Next would, whatever its checksums and links say,
+// as far as it has a sound header and all its bytes.
+func (r *Reader) Peek() (Frame, error) { return r.frame(r.off) }
+
+// Accept goes on behind f, a frame from Peek.
+func (r *Reader) Accept(f *Frame) {
+	r.off = f.Offset + f.Size()
+	r.next = f.FirstLeaf + uint64(f.Count) //nolint:gosec // never negative
+	r.prev = f.Hash
+}
+
+func (r *Reader) damage(problem error) error {
+	return &DamageError{Offset: r.off, Leaf: r.next, Problem: problem}
+}
+
+func (r *Reader) frame(off int64) (Frame, error) {
+	f := Frame{Offset: off}
+	if off == r.size {
+		return f, io.EOF
+	}
+	b, err := r.at(off, int(min(frameHeaderSize+suite.Size, r.size-off)))
+	if err != nil {
+		return f, err
+	}
+	if f.FrameHeader, f.Hash, err = parseFrameHeader(b); err != nil {
+		return f, r.damage(err)
+	}
+	if off+f.Size() > r.size {
+		return f, r.damage(ErrShort)
+	}
+	b, err = r.at(off, int(f.Size()))
+	if err != nil {
+		return f, err
+	}
+	f.Body = b[f.size():]
+	return f, nil
+}
+
+// at is the n bytes of the file at off, valid until the next call.
+func (r *Reader) at(off int64, n int) ([]byte, error) {
+	if off+int64(n) > r.size {
+		return nil, fmt.Errorf("segment of %d bytes: want %d bytes at %d", r.size, n, off)
+	}
+	if start := off - r.winOff; start >= 0 && start+int64(n) <= int64(len(r.win)) {
+		return r.win[start : start+int64(n)], nil
+	}
+	want := int(min(int64(max(n, windowSize)), r.size-off))
+	if cap(r.win) < want {
+		r.win = make([]byte, want)
+	}
+	r.win, r.winOff = r.win[:want], off
+	if _, err := io.ReadFull(io.NewSectionReader(r.src, off, int64(want)), r.win); err != nil {
+		r.win = r.win[:0]
+		return nil, fmt.Errorf("at %d: %w", off, err)
+	}
+	return r.win[:n], nil
+}
+
+// find is the offset of the first occurrence of pattern from off on, or -1.
+func (r *Reader) find(pattern []byte, off int64) (int64, error) {
+	for off+int64(len(pattern)) <= r.size {
+		n := int(min(windowSize, r.size-off))
+		b, err := r.at(off, n)
+		if err != nil {
+			return -1, err
+		}
+		if i := bytes.Index(b, pattern); i >= 0 {
+			return off + int64(i), nil
+		}
+		off += int64(n - len(pattern) + 1)
+	}
+	return -1, nil
+}

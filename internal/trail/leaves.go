@@ -1,0 +1,273 @@
+package trail
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/veritrail/veritrail/internal/segment"
+	"github.com/veritrail/veritrail/internal/tlog"
+)
+
+// ErrMissing says that no segment holds a leaf any more.
+var ErrMissing = errors.New("its segment is missing")
+
+// Leaves reads leaves by index. It remembers where the bundles of the segments
+// it looked into begin. It is safe for concurrent use, also while the trail
+// grows, as long as nobody asks for leaves that are not durable yet.
+type Leaves struct {
+	dir   string
+	mu    sync.Mutex
+	files []SegmentFile
+	open  map[uint64]*segmentIndex // by first leaf
+	used  []uint64                 // the keys of open, least recently used first
+}
+
+const maxOpenSegments = 32
+
+// NewLeaves reads the leaves of the trail in dir.
+func NewLeaves(dir string) *Leaves {
+	return &Leaves{dir: dir, open: make(map[uint64]*segmentIndex)}
+}
+
+// Close closes the files held open.
+func (l *Leaves) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for _, x := range l.open {
+		errs = append(errs, x.file.Close())
+	}
+	clear(l.open)
+	l.used = nil
+	return errors.Join(errs...)
+}
+
+// Place says where a leaf lies.
+type Place struct {
+	Segment string    // file name
+	Offset  int64     // of the leaf's first byte
+	Time    time.Time // when its batch was written
+}
+
+// Read returns the n leaves from first on, which must not go past the end of
+// their 256-leaf bundle.
+func (l *Leaves) Read(first uint64, n int) ([][]byte, error) {
+	leaves, _, err := l.read(first, n)
+	return leaves, err
+}
+
+// ReadPlace returns one leaf and where it lies.
+func (l *Leaves) ReadPlace(index uint64) ([]byte, Place, error) {
+	leaves, place, err := l.read(index, 1)
+	if err != nil {
+		return nil, place, err
+	}
+	return leaves[0], place, nil
+}
+
+func (l *Leaves) read(first uint64, n int) ([][]byte, Place, error) {
+	skip := int(first % tlog.TileWidth)
+	if n < 1 || skip+n > tlog.TileWidth {
+		return nil, Place{}, fmt.Errorf("leaves %d to %d: not within one bundle", first, first+uint64(n)-1) //nolint:gosec // for the message
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	x, err := l.index(first)
+	if err != nil {
+		return nil, Place{}, err
+	}
+	leaves, place, err := x.read(first-uint64(skip), skip+n, skip) //nolint:gosec // below 256
+	if err != nil {
+		return nil, place, fmt.Errorf("segment %s: %w", x.name, err)
+	}
+	return leaves[skip:], place, nil
+}
+
+// index finds the segment that holds a leaf.
+func (l *Leaves) index(leaf uint64) (*segmentIndex, error) {
+	at := l.find(leaf)
+	if at < 0 || at == len(l.files)-1 { // a newer segment may have begun
+		files, err := Segments(l.dir)
+		if err != nil {
+			return nil, err
+		}
+		l.files = files
+		at = l.find(leaf)
+	}
+	if at < 0 {
+		return nil, fmt.Errorf("leaf %d: %w", leaf, ErrMissing)
+	}
+	f := l.files[at]
+	if i := slices.Index(l.used, f.FirstLeaf); i >= 0 {
+		l.used = append(slices.Delete(l.used, i, i+1), f.FirstLeaf)
+		return l.open[f.FirstLeaf], nil
+	}
+	x, err := openIndex(f)
+	if err != nil {
+		return nil, err
+	}
+	if len(l.used) == maxOpenSegments {
+		oldest := l.used[0]
+		l.used = l.used[1:]
+		if err := l.open[oldest].file.Close(); err != nil {
+			return nil, errors.Join(err, x.file.Close())
+		}
+		delete(l.open, oldest)
+	}
+	l.used = append(l.used, f.FirstLeaf)
+	l.open[f.FirstLeaf] = x
+	return x, nil
+}
+
+func (l *Leaves) find(leaf uint64) int {
+	i, exact := slices.BinarySearchFunc(l.files, leaf, func(f SegmentFile, leaf uint64) int {
+		switch {
+		case f.FirstLeaf < leaf:
+			return -1
+		case f.FirstLeaf > leaf:
+			return 1
+		}
+		return 0
+	})
+	if exact {
+		return i
+	}
+	return i - 1
+}
+
+// segmentIndex remembers where the frames and bundles of one segment begin.
+type segmentIndex struct {
+	name    string
+	file    *os.File
+	reader  *segment.Reader
+	frames  []frameEntry
+	bundles []bundleEntry
+	ends    []int
+}
+
+type frameEntry struct {
+	first, end uint64 // leaves
+	lines      int64  // where its lines begin in the file
+	size       int    // of its lines
+	time       time.Time
+}
+
+type bundleEntry struct {
+	frame int // the frame with its first leaf
+	at    int // where that leaf begins in the frame's lines
+}
+
+func openIndex(f SegmentFile) (*segmentIndex, error) {
+	file, err := os.Open(f.Path)
+	if err != nil {
+		return nil, err
+	}
+	x := &segmentIndex{name: f.Name, file: file}
+	if err := x.reopen(); err != nil {
+		return nil, errors.Join(fmt.Errorf("segment %s: %w", f.Name, err), file.Close())
+	}
+	if x.reader.Header.FirstLeaf != f.FirstLeaf {
+		return nil, errors.Join(fmt.Errorf("segment %s: begins with leaf %d", f.Name, x.reader.Header.FirstLeaf), file.Close())
+	}
+	return x, nil
+}
+
+// reopen makes the reader see what was appended since.
+func (x *segmentIndex) reopen() error {
+	st, err := x.file.Stat()
+	if err != nil {
+		return err
+	}
+	if x.reader == nil {
+		x.reader, err = segment.NewReader(x.file, st.Size())
+		return err
+	}
+	x.reader.Grow(st.Size())
+	return nil
+}
+
+// extend reads on until the leaves before end are known.
+func (x *segmentIndex) extend(end uint64) error {
+	grown := false
+	for x.reader.NextLeaf() < end {
+		f, err := x.reader.Next()
+		if errors.Is(err, io.EOF) || errors.Is(err, segment.ErrShort) {
+			if grown {
+				return fmt.Errorf("leaf %d: %w", end-1, ErrMissing)
+			}
+			grown = true
+			if err := x.reopen(); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := x.add(&f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *segmentIndex) add(f *segment.Frame) (err error) {
+	if f.Kind != segment.Events {
+		return nil
+	}
+	if x.ends, err = f.Ends(x.ends[:0]); err != nil {
+		return err
+	}
+	for i := int(-f.FirstLeaf % tlog.TileWidth); i < f.Count; i += tlog.TileWidth { //nolint:gosec // below 256
+		at := 0
+		if i > 0 {
+			at = x.ends[i-1] + 1
+		}
+		x.bundles = append(x.bundles, bundleEntry{frame: len(x.frames), at: at})
+	}
+	x.frames = append(x.frames, frameEntry{
+		first: f.FirstLeaf, end: f.FirstLeaf + uint64(f.Count), //nolint:gosec // never negative
+		lines: f.LineOffset(0), size: len(f.Lines()), time: f.Time,
+	})
+	return nil
+}
+
+// read reads the first n leaves of the bundle that begins with leaf first, and
+// says where leaf number which of them lies.
+func (x *segmentIndex) read(first uint64, n, which int) (leaves [][]byte, place Place, err error) {
+	if err := x.extend(first + uint64(n)); err != nil { //nolint:gosec // at most 256
+		return nil, place, err
+	}
+	b := (first - x.reader.Header.FirstLeaf) / tlog.TileWidth
+	at := x.bundles[b]
+	for i := at.frame; len(leaves) < n; i++ {
+		f := &x.frames[i]
+		from, to := 0, f.size
+		if i == at.frame {
+			from = at.at
+		}
+		if b+1 < uint64(len(x.bundles)) && x.bundles[b+1].frame == i {
+			to = x.bundles[b+1].at
+		}
+		lines := make([]byte, to-from)
+		if _, err := x.file.ReadAt(lines, f.lines+int64(from)); err != nil {
+			return nil, place, err
+		}
+		start := 0
+		for _, end := range segment.SplitLines(nil, lines) {
+			if len(leaves) == which {
+				place = Place{Segment: x.name, Offset: f.lines + int64(from+start), Time: f.time}
+			}
+			if len(leaves) < n {
+				leaves = append(leaves, lines[start:end:end])
+			}
+			start = end + 1
+		}
+	}
+	return leaves, place, nil
+}
