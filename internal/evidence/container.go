@@ -222,7 +222,7 @@ func readAt(r io.ReaderAt, b []byte, at uint64) error {
 	if n == len(b) {
 		return nil
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return &Malformed{Problem: "cut off"}
 	}
 	return fmt.Errorf("case: %w", err)

@@ -99,7 +99,7 @@ func (r *Reader) Events() iter.Seq2[Event, error] {
 		var next uint64
 		for {
 			e, err := r.nextEvent(events, proofs, next)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return
 			}
 			if err != nil {
@@ -118,23 +118,23 @@ func (r *Reader) Events() iter.Seq2[Event, error] {
 // lines as the manifest says. next is the least index the event may have.
 func (r *Reader) nextEvent(events, proofs *lines, next uint64) (Event, error) {
 	leaf, leafErr := events.next()
-	if leafErr != nil && leafErr != io.EOF {
+	if leafErr != nil && !errors.Is(leafErr, io.EOF) {
 		return Event{}, leafErr
 	}
 	line, err := proofs.next()
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return Event{}, err
 	}
 	count := uint64(events.n)
 	switch {
-	case leafErr == io.EOF && err == io.EOF:
+	case errors.Is(leafErr, io.EOF) && errors.Is(err, io.EOF):
 		if count != r.manifest.Events {
 			return Event{}, r.wrongCount(EventsFile, count)
 		}
 		return Event{}, io.EOF
-	case leafErr == io.EOF:
+	case errors.Is(leafErr, io.EOF):
 		return Event{}, &Mismatch{File: ProofsFile, Line: proofs.n, Check: "line", Got: "a proof", Want: "no proof without an event"}
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return Event{}, &Mismatch{File: EventsFile, Line: events.n, Check: "line", Got: "an event", Want: "no event without a proof"}
 	case count > r.manifest.Events:
 		return Event{}, r.wrongCount(EventsFile, count)
@@ -200,7 +200,7 @@ func (r *Reader) checkFile(name string, want FileInfo) error {
 	if name == EventsFile || name == ProofsFile {
 		for {
 			line, err := lines.next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
@@ -232,9 +232,10 @@ func (r *Reader) readFile(name string) ([]byte, error) {
 		return nil, readError(name, err)
 	}
 	defer rc.Close() // only reads
-	// As many bytes as there are: what the header says may be more.
+	// The buffer grows with the bytes that are there: the header may say more.
+	// archive/zip ends at what it says, which checkEntry bounded.
 	var b bytes.Buffer
-	if _, err := io.Copy(&b, rc); err != nil {
+	if _, err := b.ReadFrom(rc); err != nil {
 		return nil, readError(name, err)
 	}
 	return b.Bytes(), nil
@@ -263,14 +264,14 @@ func (l *lines) next() ([]byte, error) {
 	case err == nil:
 		l.n++
 		return line[:len(line)-1], nil
-	case err == io.EOF && len(line) == 0:
+	case errors.Is(err, io.EOF) && len(line) == 0:
 		return nil, io.EOF
 	}
 	l.n++
-	if err == bufio.ErrBufferFull {
+	if errors.Is(err, bufio.ErrBufferFull) {
 		return nil, l.bad(fmt.Sprintf("longer than %d bytes", maxLineBytes))
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil, l.bad("ends without a newline")
 	}
 	return nil, readError(l.name, err)
@@ -280,7 +281,7 @@ func (l *lines) bad(problem string) error {
 	return &Malformed{File: l.name, Line: l.n, Problem: problem}
 }
 
-func (l *lines) close() { l.rc.Close() } // only reads
+func (l *lines) close() { _ = l.rc.Close() } // only reads
 
 // readError sorts an error met while unpacking: bytes that are not what they
 // should be, or a reader that failed.

@@ -22,6 +22,7 @@ func (l *Log) repair() {
 		return
 	}
 	l.stats.repairs.Add(1)
+	l.cfg.Resumed(Resumption{Halted: l.haltedAt, Cause: l.cause.Error(), Lost: l.stats.lost.Load() - l.lostBefore})
 	if l.trees.Size() > l.signedSize {
 		l.haltOn(l.sign())
 	}

@@ -52,6 +52,16 @@ type Config struct {
 	// Published is called with each new checkpoint, by the owner, after it is
 	// durable in the trail's directory. It must not call back.
 	Published func(note []byte)
+	// Resumed is called, by the owner, when a halted log goes on. It must not
+	// call back.
+	Resumed func(Resumption)
+}
+
+// Resumption says what a halt was, once it is over.
+type Resumption struct {
+	Halted time.Time
+	Cause  string
+	Lost   uint64 // leaves refused or not made durable meanwhile
 }
 
 func (c *Config) setDefaults() {
@@ -79,6 +89,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Published == nil {
 		c.Published = func([]byte) {}
+	}
+	if c.Resumed == nil {
+		c.Resumed = func(Resumption) {}
 	}
 }
 
@@ -460,6 +473,9 @@ func (l *Log) haltOn(err error) {
 	q := &l.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.halted == nil {
+		l.haltedAt, l.lostBefore = l.cfg.Now(), l.stats.lost.Load()
+	}
 	l.cause, q.halted = err, err
 	l.timer.Reset(l.cfg.RetryEvery)
 	q.announce()
@@ -504,8 +520,10 @@ type owner struct {
 	lazy       map[string]struct{} // tiles not yet synced
 	frame      []byte
 	prints     []byte
-	edge       []string    // the partial tiles on disk
-	tileErr    error       // a completed tile could not be kept
-	cause      error       // of the halt
+	edge       []string // the partial tiles on disk
+	tileErr    error    // a completed tile could not be kept
+	cause      error    // of the halt
+	haltedAt   time.Time
+	lostBefore uint64      // leaves lost before the halt
 	timer      *time.Timer // for the next checkpoint, or repair
 }
