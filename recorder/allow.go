@@ -101,3 +101,9 @@ func (a *allowlist) check(d *veritrail.Draft, own bool) error {
 }
 
 func shape(s string) string { return fmt.Sprintf("string of %d bytes", len(s)) }
+
+// Check tells whether every pattern makes sense.
+func (a Allowlist) Check() error {
+	_, err := a.compile()
+	return err
+}

@@ -50,8 +50,11 @@ func (b *Builder) Severity(s veritrail.Severity) *Builder {
 // ID gives the event an id of the caller's, a UUID.
 func (b *Builder) ID(id string) *Builder {
 	parsed, err := veritrail.ParseUUID(id)
-	if err != nil {
-		b.bad = &veritrail.InvalidEventError{Violations: []veritrail.Violation{{Path: "/id", Rule: "want a UUID", Shape: shape(id)}}}
+	// The nil UUID stands for "not set": to replace what the caller wrote down would lose the event to him.
+	if err != nil || parsed.IsZero() {
+		b.bad = &veritrail.InvalidEventError{Violations: []veritrail.Violation{{
+			Path: "/id", Rule: "want a UUID other than the nil UUID", Shape: shape(id),
+		}}}
 	}
 	b.flight.draft.ID = parsed
 	return b

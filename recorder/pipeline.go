@@ -56,21 +56,53 @@ func (r *Recorder) send(ctx context.Context, f *flight, own bool) (Future, error
 		return Future{}, r.reject(ctx, err)
 	}
 	r.enrich(ctx, f)
-	if err := r.redact(ctx, d); err != nil {
+	err := checkEnriched(d)
+	if err == nil {
+		err = r.redact(ctx, d)
+	}
+	if err == nil {
+		f.leaf = d.AppendCanonical(f.leaf[:0])
+		err = checkLeaf(f.leaf)
+	}
+	if err != nil {
+		if own {
+			return Future{}, err // a rejection of a rejection would never end
+		}
 		return Future{}, r.reject(ctx, err)
 	}
-	f.leaf = d.AppendCanonical(f.leaf[:0])
-	if len(f.leaf) > veritrail.MaxEventBytes {
-		return Future{}, r.reject(ctx, &veritrail.InvalidEventError{Violations: []veritrail.Violation{{
-			Rule:  fmt.Sprintf("want at most %d bytes with what the recorder adds", veritrail.MaxEventBytes),
-			Shape: fmt.Sprintf("event of %d bytes", len(f.leaf)),
-		}}})
-	}
+	return r.append(ctx, f)
+}
+
+// append hands the encoded event over to the trail.
+func (r *Recorder) append(ctx context.Context, f *flight) (Future, error) {
 	p, err := r.log.Append(ctx, f.leaf)
 	if err != nil {
 		return Future{}, err
 	}
-	return Future{ID: d.ID, pending: p, sealed: r.ack == AckSealed}, nil
+	return Future{ID: f.draft.ID, pending: p, sealed: r.ack == AckSealed}, nil
+}
+
+// checkEnriched refuses an event that enrich made one that no reader takes.
+func checkEnriched(d *veritrail.Draft) error {
+	n := len(d.Context)
+	if n <= veritrail.MaxPairs {
+		return nil
+	}
+	return &veritrail.InvalidEventError{Violations: []veritrail.Violation{{
+		Path:  "/ctx",
+		Rule:  fmt.Sprintf("want at most %d pairs with what the recorder adds", veritrail.MaxPairs),
+		Shape: fmt.Sprintf("object of %d pairs", n),
+	}}}
+}
+
+func checkLeaf(leaf []byte) error {
+	if len(leaf) <= veritrail.MaxEventBytes {
+		return nil
+	}
+	return &veritrail.InvalidEventError{Violations: []veritrail.Violation{{
+		Rule:  fmt.Sprintf("want at most %d bytes with what the recorder adds", veritrail.MaxEventBytes),
+		Shape: fmt.Sprintf("event of %d bytes", len(leaf)),
+	}}}
 }
 
 // validate checks the event's shape, then what the allowlists say.
@@ -95,9 +127,10 @@ func gatherFacts() (facts, error) {
 	}
 	var producer [6]byte
 	_, _ = crand.Read(producer[:])
-	name := filepath.Base(os.Args[0])
+	// Neither name need be UTF-8, and what is not can't be encoded.
+	name := strings.ToValidUTF8(filepath.Base(os.Args[0]), "?")
 	return facts{
-		host: host, pid: strconv.Itoa(os.Getpid()), process: strings.TrimSuffix(name, ".exe"),
+		host: strings.ToValidUTF8(host, "?"), pid: strconv.Itoa(os.Getpid()), process: strings.TrimSuffix(name, ".exe"),
 		producer: hex.EncodeToString(producer[:]),
 	}, nil
 }
@@ -130,9 +163,12 @@ func (r *Recorder) enrich(ctx context.Context, f *flight) {
 	fill("process", r.facts.process)
 	fill(keyProducer, r.facts.producer)
 	fill(keySDK, sdk)
+	_, traced := d.Context.Get("trace_id")
+	_, spanned := d.Context.Get("span_id")
 	text := strconv.AppendUint(f.text[:0], r.seq.Add(1), 10)
 	fill(keySeq, aliased(text))
-	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+	// A span of one trace beside the id of another would point nowhere.
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() && !traced && !spanned {
 		traceID, spanID := span.TraceID(), span.SpanID()
 		at := len(text)
 		text = hex.AppendEncode(text, traceID[:])
@@ -178,15 +214,47 @@ func (r *Recorder) reject(ctx context.Context, err error) error {
 	v := veritrail.Violation{Rule: "refused by redaction"}
 	more := 0
 	var invalid *veritrail.InvalidEventError
-	if errors.As(err, &invalid) {
+	if errors.As(err, &invalid) && len(invalid.Violations) > 0 {
 		v, more = invalid.Violations[0], len(invalid.Violations)-1
 	}
 	object := map[string]string{"path": v.Path, "rule": v.Rule}
 	if more > 0 {
 		object["more"] = strconv.Itoa(more)
 	}
-	if _, rerr := r.sendOwn(ctx, own("TRAIL.EVENT.REJECTED", veritrail.SeverityWarn, object)); rerr != nil {
+	if rerr := r.sendRejection(ctx, own("TRAIL.EVENT.REJECTED", veritrail.SeverityWarn, object)); rerr != nil {
 		return fmt.Errorf("%w; the rejection is not on record either: %w", err, rerr)
 	}
+	return err
+}
+
+// sendRejection records a rejection. When the redactor refuses that too, the
+// rejection goes without anything that could need redaction: the place, the
+// rule, and which recorder says so are left.
+func (r *Recorder) sendRejection(ctx context.Context, e *veritrail.ComplianceEvent) error {
+	f := r.flight()
+	defer r.land(f)
+	d := &f.draft
+	if err := errors.Join(d.SetEvent(e), d.Validate()); err != nil {
+		return err
+	}
+	r.enrich(ctx, f)
+	id, at := d.ID, d.Timestamp
+	seq, _ := d.Context.Get(keySeq)
+	if err := r.redact(ctx, d); err != nil {
+		if err := d.SetEvent(e); err != nil {
+			return err
+		}
+		d.ID, d.Timestamp = id, at
+		d.Context = append(d.Context, veritrail.Pair{Key: keyProducer, Value: r.facts.producer},
+			veritrail.Pair{Key: keySDK, Value: sdk}, veritrail.Pair{Key: keySeq, Value: seq})
+		if err := d.Validate(); err != nil {
+			return err
+		}
+	}
+	f.leaf = d.AppendCanonical(f.leaf[:0])
+	if err := checkLeaf(f.leaf); err != nil {
+		return err
+	}
+	_, err := r.append(ctx, f)
 	return err
 }

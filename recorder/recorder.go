@@ -231,6 +231,10 @@ func openTrail(cfg *Config) (*keys.Ring, error) {
 	if errors.Is(err, fs.ErrExist) { // a crash came between the keys and the trail
 		if ring, err = keys.Open(dir); err == nil {
 			id.Origin = ring.Origin()
+			if have, want := len(ring.Signers()), len(id.Digests.Digests()); have != want {
+				err = fmt.Errorf("%s: %d signing keys were made for a trail that was not, this one needs %d: "+
+					"open it with SM3 as then, or remove them", dir, have, want)
+			}
 		}
 	}
 	if err != nil {

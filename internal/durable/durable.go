@@ -73,8 +73,11 @@ type osFS struct{}
 func (osFS) MkdirAll(dir string) error {
 	var missing []string
 	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
-		_, err := os.Stat(d)
+		st, err := os.Stat(d)
 		if err == nil {
+			if !st.IsDir() {
+				return fmt.Errorf("%s: not a directory", d)
+			}
 			break
 		}
 		if !errors.Is(err, fs.ErrNotExist) {

@@ -54,10 +54,11 @@ func NewReader(src io.ReaderAt, size int64) (*Reader, error) {
 	return r, nil
 }
 
-// Grow lets the reader see a file that has grown to size.
+// Grow lets the reader see a file that is now size bytes long. What it has not
+// read yet may have been cut and written anew since.
 func (r *Reader) Grow(size int64) {
-	r.size = max(r.size, size)
-	r.win = r.win[:0] // a tail it holds may have been cut and written anew
+	r.size = max(r.off, size)
+	r.win = r.win[:0]
 }
 
 // Offset is where the next frame is expected.
@@ -80,16 +81,24 @@ func (r *Reader) Next() (Frame, error) {
 	if err := f.CheckBody(); err != nil {
 		return f, r.damage(err)
 	}
-	switch {
-	case f.FirstLeaf != r.next:
-		return f, r.damage(fmt.Errorf("frame begins with leaf %d", f.FirstLeaf))
-	case f.Previous != r.prev:
-		return f, r.damage(errors.New("frame does not link to the one before it"))
-	case (f.SM3Root != nil) != r.Header.Digests.Has(suite.SM3):
-		return f, r.damage(errors.New("frame's digests are not the segment's"))
+	if err := r.follows(&f); err != nil {
+		return f, r.damage(err)
 	}
 	r.Accept(&f)
 	return f, nil
+}
+
+// follows says why f is not a frame that can come next.
+func (r *Reader) follows(f *Frame) error {
+	switch {
+	case f.FirstLeaf != r.next:
+		return fmt.Errorf("frame begins with leaf %d", f.FirstLeaf)
+	case f.Previous != r.prev:
+		return errors.New("frame does not link to the one before it")
+	case (f.SM3Root != nil) != r.Header.Digests.Has(suite.SM3):
+		return errors.New("frame's digests are not the segment's")
+	}
+	return nil
 }
 
 // Peek reads the frame that Next would, whatever its checksums and links say,
@@ -145,6 +154,9 @@ func (r *Reader) at(off int64, n int) ([]byte, error) {
 	r.win, r.winOff = r.win[:want], off
 	if _, err := io.ReadFull(io.NewSectionReader(r.src, off, int64(want)), r.win); err != nil {
 		r.win = r.win[:0]
+		if errors.Is(err, io.EOF) { // before size: not the end of the segment, but of the file
+			err = io.ErrUnexpectedEOF
+		}
 		return nil, fmt.Errorf("at %d: %w", off, err)
 	}
 	return r.win[:n], nil
@@ -154,6 +166,10 @@ func (r *Reader) at(off int64, n int) ([]byte, error) {
 func (r *Reader) find(pattern []byte, off int64) (int64, error) {
 	for off+int64(len(pattern)) <= r.size {
 		n := int(min(windowSize, r.size-off))
+		// Go on in the bytes at hand: hits may be many.
+		if held := r.winOff + int64(len(r.win)) - off; off >= r.winOff && held >= int64(len(pattern)) {
+			n = int(min(held, r.size-off))
+		}
 		b, err := r.at(off, n)
 		if err != nil {
 			return -1, err

@@ -1,8 +1,11 @@
 package segment
 
 import (
+	"bytes"
 	"errors"
 	"io"
+
+	"github.com/veritrail/veritrail/internal/suite"
 )
 
 // sector is the unit a disk writes whole or not at all.
@@ -57,14 +60,33 @@ func (r *Reader) torn() (bool, error) {
 	if later || err != nil {
 		return false, err
 	}
-	end := r.size // how far the torn write reached
-	if f, err := r.frame(r.off); err == nil {
-		if f.CheckBody() == nil {
-			return false, nil // whole, but not the frame that belongs here
-		}
-		end = r.off + f.Size()
-	} else if errors.Is(err, ErrShort) {
+	f, err := r.frame(r.off)
+	var damage *DamageError
+	switch sound := f.Hash != (suite.Hash{}); {
+	case err != nil && !errors.As(err, &damage):
+		return false, err
+	case sound && r.follows(&f) != nil:
+		return false, nil // not the frame that was being written here
+	case sound && err != nil: // ErrShort
 		return true, nil
+	case sound && f.CheckBody() == nil:
+		return false, nil // whole; what is wrong with it is no tear's doing
+	case sound:
+		return r.lacksSector(r.off, r.off+f.Size())
+	}
+	// No sound header, so it is the header that lacks a sector, or its end:
+	// zeros further on explain nothing.
+	header := FrameHeader{}
+	if r.Header.Digests.Has(suite.SM3) {
+		header.SM3Root = &suite.Hash{}
+	}
+	end := min(r.off+int64(header.size()), r.size)
+	if errors.Is(err, ErrShort) {
+		n := int(min(int64(len(frameMagic)), end-r.off))
+		b, err := r.at(r.off, n)
+		if err != nil || bytes.Equal(b, frameMagic[:n]) {
+			return err == nil, err
+		}
 	}
 	return r.lacksSector(r.off, end)
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -102,15 +104,21 @@ func (l *Leaves) index(leaf uint64) (*segmentIndex, error) {
 	if at < 0 {
 		return nil, fmt.Errorf("leaf %d: %w", leaf, ErrMissing)
 	}
-	f := l.files[at]
+	f, live := l.files[at], at == len(l.files)-1
 	if i := slices.Index(l.used, f.FirstLeaf); i >= 0 {
 		l.used = append(slices.Delete(l.used, i, i+1), f.FirstLeaf)
-		return l.open[f.FirstLeaf], nil
+		x := l.open[f.FirstLeaf]
+		x.live = live
+		return x, nil
 	}
 	x, err := openIndex(f)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("leaf %d: %w", leaf, ErrMissing)
+	}
 	if err != nil {
 		return nil, err
 	}
+	x.live, x.stale = live, live
 	if len(l.used) == maxOpenSegments {
 		oldest := l.used[0]
 		l.used = l.used[1:]
@@ -148,6 +156,8 @@ type segmentIndex struct {
 	frames  []frameEntry
 	bundles []bundleEntry
 	ends    []int
+	live    bool // it is the last segment
+	stale   bool // it was when its reader read ahead: that may have been written anew since
 }
 
 type frameEntry struct {
@@ -193,6 +203,15 @@ func (x *segmentIndex) reopen() error {
 
 // extend reads on until the leaves before end are known.
 func (x *segmentIndex) extend(end uint64) error {
+	if x.reader.NextLeaf() >= end {
+		return nil
+	}
+	if x.stale {
+		if err := x.reopen(); err != nil {
+			return err
+		}
+	}
+	x.stale = x.live
 	grown := false
 	for x.reader.NextLeaf() < end {
 		f, err := x.reader.Next()
@@ -240,12 +259,18 @@ func (x *segmentIndex) add(f *segment.Frame) (err error) {
 // read reads the first n leaves of the bundle that begins with leaf first, and
 // says where leaf number which of them lies.
 func (x *segmentIndex) read(first uint64, n, which int) (leaves [][]byte, place Place, err error) {
+	if first > math.MaxUint64-tlog.TileWidth {
+		return nil, place, fmt.Errorf("leaf %d: %w", first, ErrMissing)
+	}
 	if err := x.extend(first + uint64(n)); err != nil { //nolint:gosec // at most 256
 		return nil, place, err
 	}
 	b := (first - x.reader.Header.FirstLeaf) / tlog.TileWidth
 	at := x.bundles[b]
 	for i := at.frame; len(leaves) < n; i++ {
+		if i == len(x.frames) {
+			return nil, place, fmt.Errorf("at %d: leaf %d: the file changed since it was read", x.frames[at.frame].lines, first)
+		}
 		f := &x.frames[i]
 		from, to := 0, f.size
 		if i == at.frame {

@@ -23,6 +23,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -31,13 +32,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/veritrail/veritrail/internal/checkpoint"
 	"github.com/veritrail/veritrail/internal/durable"
 	"github.com/veritrail/veritrail/internal/segment"
 	"github.com/veritrail/veritrail/internal/suite"
 	"github.com/veritrail/veritrail/internal/tlog"
 )
 
-const identityFormat = "veritrail-trail/1"
+const (
+	identityFormat = "veritrail-trail/1"
+	maxIdentity    = 4096 // bytes of its file
+)
 
 // Names in a trail's directory.
 const (
@@ -83,53 +88,85 @@ func Create(disk durable.FS, dir string, id Identity) error {
 			return err
 		}
 	}
+	if err := checkpoint.CheckOrigin(id.Origin); err != nil {
+		return err
+	}
+	b, err := id.marshal()
+	if err != nil {
+		return err
+	}
+	// The identity comes last: a directory without it holds no trail.
+	return disk.WriteFile(filepath.Join(dir, identityFile), b)
+}
+
+func (id *Identity) marshal() ([]byte, error) {
 	j := identityJSON{Format: identityFormat, Origin: id.Origin, Instance: hex.EncodeToString(id.Instance[:]), Created: id.Created.UTC()}
 	for _, d := range id.Digests.Digests() {
 		j.Digests = append(j.Digests, d.String())
 	}
 	b, err := json.MarshalIndent(j, "", "  ")
-	if err != nil {
-		return err
-	}
-	// The identity comes last: a directory without it holds no trail.
-	return disk.WriteFile(filepath.Join(dir, identityFile), append(b, '\n'))
+	return append(b, '\n'), err
 }
 
 // ReadIdentity reads who the log in dir is.
 func ReadIdentity(dir string) (Identity, error) {
 	var id Identity
 	name := filepath.Join(dir, identityFile)
-	b, err := os.ReadFile(name)
+	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return id, fmt.Errorf("%s: %w (%s is missing)", dir, ErrNoTrail, identityFile)
 	}
 	if err != nil {
 		return id, err
 	}
+	defer f.Close() //nolint:errcheck // only read from
+	b, err := io.ReadAll(io.LimitReader(f, maxIdentity+1))
+	if err != nil {
+		return id, err
+	}
+	if id, err = parseIdentity(b); err != nil {
+		return id, fmt.Errorf("%s: %w", name, err)
+	}
+	return id, nil
+}
+
+// parseIdentity reads what marshal wrote, and no other spelling of it: doubled
+// and unknown members have nowhere to hide.
+func parseIdentity(b []byte) (Identity, error) {
+	var id Identity
+	if len(b) > maxIdentity {
+		return id, fmt.Errorf("more than %d bytes", maxIdentity)
+	}
 	var j identityJSON
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&j); err != nil {
-		return id, fmt.Errorf("%s: %v", name, err)
+		return id, fmt.Errorf("%v", err)
 	}
 	if j.Format != identityFormat {
-		return id, fmt.Errorf("%s: format %q: this program reads %s", name, j.Format, identityFormat)
+		return id, fmt.Errorf("format %.40q: this program reads %s", j.Format, identityFormat)
+	}
+	if err := checkpoint.CheckOrigin(j.Origin); err != nil {
+		return id, err
 	}
 	instance, err := hex.DecodeString(j.Instance)
 	if err != nil || len(instance) != len(id.Instance) {
-		return id, fmt.Errorf("%s: instance is not 32 hex digits", name)
+		return id, errors.New("instance is not 32 hex digits")
 	}
 	id.Origin, id.Created = j.Origin, j.Created
 	copy(id.Instance[:], instance)
 	for _, d := range j.Digests {
 		digest, err := suite.ParseDigest(d)
 		if err != nil {
-			return id, fmt.Errorf("%s: %w", name, err)
+			return id, err
 		}
 		id.Digests |= suite.Set(digest)
 	}
 	if err := id.Digests.Check(); err != nil {
-		return id, fmt.Errorf("%s: %w", name, err)
+		return id, err
+	}
+	if again, err := id.marshal(); err != nil || !bytes.Equal(again, b) {
+		return id, errors.New("not spelled the way it was written")
 	}
 	return id, nil
 }

@@ -49,20 +49,33 @@ func (v *View) keep(d suite.Digest, t tlog.Tile, hashes []suite.Hash) {
 // is behind the last whole frame, because it is being written or was torn, is
 // not part of the view.
 func OpenView(dir string) (*View, segment.Tail, error) {
-	var tail segment.Tail
 	id, err := ReadIdentity(dir)
 	if err != nil {
-		return nil, tail, err
+		return nil, segment.Tail{}, err
 	}
-	files, err := Segments(dir)
-	if err != nil {
-		return nil, tail, err
+	var before SegmentFile
+	for {
+		files, err := Segments(dir)
+		if err != nil {
+			return nil, segment.Tail{}, err
+		}
+		if len(files) == 0 {
+			return NewView(dir, NewLeaves(dir), NewTrees(id.Digests, nil)), segment.Tail{}, nil
+		}
+		last := files[len(files)-1]
+		v, tail, err := openView(dir, last)
+		// A writer that goes on to another segment removes the partial tiles
+		// that the last one began with.
+		if err == nil || last == before {
+			return v, tail, err
+		}
+		before = last
 	}
-	leaves := NewLeaves(dir)
-	if len(files) == 0 {
-		return NewView(dir, leaves, NewTrees(id.Digests, nil)), tail, nil
-	}
-	last := files[len(files)-1]
+}
+
+// openView is the view at the end of the last segment.
+func openView(dir string, last SegmentFile) (*View, segment.Tail, error) {
+	var tail segment.Tail
 	f, err := os.Open(last.Path)
 	if err != nil {
 		return nil, tail, err
@@ -101,7 +114,7 @@ func OpenView(dir string) (*View, segment.Tail, error) {
 	if err != nil {
 		return nil, tail, fmt.Errorf("segment %s: %w", last.Name, err)
 	}
-	v := NewView(dir, leaves, trees)
+	v := NewView(dir, NewLeaves(dir), trees)
 	for _, k := range full {
 		v.keep(k.digest, k.tile, k.hashes)
 	}
@@ -145,6 +158,9 @@ func (v *View) Bundle(n uint64, width int) ([]byte, error) {
 var ErrOutside = errors.New("not in the log at this size")
 
 func (v *View) inside(t tlog.Tile) error {
+	if t.Level < 0 || t.Width < 1 || t.Width > tlog.TileWidth {
+		return fmt.Errorf("%s: %w", t.Path(), ErrOutside)
+	}
 	have := v.size >> (tlog.TileHeight * t.Level)
 	if t.N > have/tlog.TileWidth || t.N*tlog.TileWidth+uint64(t.Width) > have { //nolint:gosec // at most 256
 		return fmt.Errorf("%s: %w", t.Path(), ErrOutside)

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/veritrail/veritrail/internal/search"
+	"github.com/veritrail/veritrail/internal/trail"
+)
+
+// queryFlags are the conditions search, stats and export share.
+type queryFlags struct {
+	where        []string
+	since, until string
+}
+
+func (f *queryFlags) add(c *cobra.Command) {
+	c.Flags().StringArrayVar(&f.where, "where", nil, "`CONDITION`, as act=AUTH.LOGIN.*, sub.user=10086, obj.table=card*, ctx.ip!=10.*, sev>=WARN, id=…, text=…; all must hold")
+	c.Flags().StringVar(&f.since, "since", "", "events from this `TIME` on: 2006-01-02, 2006-01-02T15:04:05Z, or how long ago, as 24h or 7d")
+	c.Flags().StringVar(&f.until, "until", "", "events before this `TIME`")
+}
+
+func (f *queryFlags) query() (*search.Query, error) {
+	q, err := search.Parse(f.where)
+	if err != nil {
+		return nil, usageError("%w", err)
+	}
+	now := time.Now()
+	if f.since != "" {
+		if q.Since, err = search.ParseTime(f.since, now); err != nil {
+			return nil, usageError("--since: %w", err)
+		}
+	}
+	if f.until != "" {
+		if q.Until, err = search.ParseTime(f.until, now); err != nil {
+			return nil, usageError("--until: %w", err)
+		}
+	}
+	return q, nil
+}
+
+// text is the query as a case's manifest says it.
+func (f *queryFlags) text(q *search.Query) []string {
+	out := append([]string{}, f.where...)
+	if !q.Since.IsZero() {
+		out = append(out, "since "+q.Since.UTC().Format(time.RFC3339Nano))
+	}
+	if !q.Until.IsZero() {
+		out = append(out, "until "+q.Until.UTC().Format(time.RFC3339Nano))
+	}
+	return out
+}
+
+// hitJSON is a found event as programs get it.
+type hitJSON struct {
+	Leaf   uint64          `json:"leaf"`
+	Proof  string          `json:"proof"` // holds, not-sealed, fails
+	Detail string          `json:"detail,omitempty"`
+	Event  json.RawMessage `json:"event"`
+}
+
+// Whether an event is proved.
+const (
+	proofHolds     = "holds"
+	proofNotSealed = "not-sealed"
+	proofFails     = "fails"
+)
+
+// prove says whether a leaf's proof holds, and if not, why.
+func prove(s *trail.Sealed, index uint64, leaf []byte) (status, detail string) {
+	if index >= s.Checkpoint.Size {
+		return proofNotSealed, "durable, not yet under a checkpoint"
+	}
+	if _, err := s.Prove(index, leaf); err != nil {
+		return proofFails, err.Error()
+	}
+	return proofHolds, ""
+}
+
+var proofMarks = map[string]string{proofHolds: "✓", proofNotSealed: "…", proofFails: "✗"}
+
+func newSearch() *cobra.Command {
+	var f struct {
+		data   string
+		query  queryFlags
+		asJSON bool
+		limit  int
+	}
+	c := &cobra.Command{
+		Use:   "search",
+		Short: "Find events, and say for each whether its proof holds",
+		Long: `Scans the sealed records for events that fulfil all conditions, oldest first, and
+checks for each that it is under the newest checkpoint:
+
+  ✓  its proof holds     …  durable, not yet under a checkpoint     ✗  its proof fails
+
+The exit code is 1 when a proof fails, and 3 when a part of the trail could not
+be searched.`,
+		Example: `  veritrail search --where 'act=AUTH.LOGIN.*' --where 'sub.user=10086' --since 7d
+  veritrail search --where 'sev>=ERROR' --json | jq .event.act`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q, err := f.query.query()
+			if err != nil {
+				return err
+			}
+			dir, err := dataDir(f.data)
+			if err != nil {
+				return err
+			}
+			sealed, err := openSealed(dir)
+			if err != nil {
+				return err
+			}
+			defer sealed.Close() //nolint:errcheck // only read from
+			out := bufio.NewWriter(cmd.OutOrStdout())
+			r := &hitPrinter{out: out, sealed: sealed, asJSON: f.asJSON, limit: f.limit}
+			gaps, err := search.Scan(cmd.Context(), sealed.Leaves(), 0, sealed.Size(), q, r.print)
+			if errFlush := out.Flush(); err == nil {
+				err = errFlush
+			}
+			if err != nil && err != errEnough { //nolint:errorlint // returned as it is
+				return err
+			}
+			return r.finish(gaps)
+		},
+	}
+	dataFlag(c, &f.data)
+	f.query.add(c)
+	c.Flags().BoolVar(&f.asJSON, "json", false, "one JSON object a hit: leaf, proof, event")
+	c.Flags().IntVar(&f.limit, "limit", 0, "stop after so many hits (0: all)")
+	return c
+}
+
+var errEnough = fmt.Errorf("enough hits")
+
+type hitPrinter struct {
+	out         io.Writer
+	sealed      *trail.Sealed
+	asJSON      bool
+	limit       int
+	hits, fails int
+	unsealed    int
+}
+
+func (p *hitPrinter) print(h search.Hit) error {
+	if p.limit > 0 && p.hits == p.limit {
+		return errEnough
+	}
+	p.hits++
+	status, detail := prove(p.sealed, h.Leaf, h.Bytes)
+	switch status {
+	case proofFails:
+		p.fails++
+	case proofNotSealed:
+		p.unsealed++
+	}
+	if p.asJSON {
+		return json.NewEncoder(p.out).Encode(hitJSON{h.Leaf, status, detail, h.Bytes})
+	}
+	_, err := fmt.Fprintf(p.out, "%s %s\n", proofMarks[status], eventLine(h.Leaf, h.Event))
+	return err
+}
+
+func (p *hitPrinter) finish(gaps []search.Gap) error {
+	if !p.asJSON {
+		fmt.Fprintf(os.Stderr, "%s events found of %s; checkpoint of %s leaves", count(p.hits), count(p.sealed.Size()), count(p.sealed.Checkpoint.Size))
+		if p.unsealed > 0 {
+			fmt.Fprintf(os.Stderr, "; %s not yet under it", count(p.unsealed))
+		}
+		if p.fails > 0 {
+			fmt.Fprintf(os.Stderr, "; the proof of %s FAILS: run veritrail verify", count(p.fails))
+		}
+		fmt.Fprintln(os.Stderr)
+	}
+	for _, g := range gaps {
+		fmt.Fprintf(os.Stderr, "not searched: leaves %d to %d: %v\n", g.First, g.End-1, g.Err)
+	}
+	switch {
+	case p.fails > 0:
+		return &coded{exitNotHeld, errReported}
+	case len(gaps) > 0:
+		return &coded{exitNotDone, errReported}
+	}
+	return nil
+}

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/veritrail/veritrail"
+	"github.com/veritrail/veritrail/internal/durable"
+	"github.com/veritrail/veritrail/internal/keys"
+	"github.com/veritrail/veritrail/internal/server"
+	"github.com/veritrail/veritrail/internal/trail"
+	"github.com/veritrail/veritrail/recorder"
+)
+
+const defaultListen = "127.0.0.1:8790"
+
+func newUp() *cobra.Command {
+	var f struct {
+		data, listen, config, origin string
+		sm3, publicTiles, verbose    bool
+	}
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Run it all here: the trail, its HTTP interface, and this host on record",
+		Long: `Opens the trail, or makes one with new keys, and serves it on a local port until it
+is interrupted. Its own start, configuration and stop are events, and so is what it
+sees of this host: the system, the Go toolchains, the names (never the values) of
+environment variables.
+
+Without TLS it listens on loopback addresses only. A program records with the API
+token, which lies in DATA/token. The newest checkpoint is also kept outside the
+data directory, so that verify can tell when the trail was set back.`,
+		Example: `  veritrail up
+  veritrail up --data trail --listen 127.0.0.1:9000
+  veritrail up --config veritrail.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(f.config)
+			if err != nil {
+				return err
+			}
+			cfg.Data, cfg.Origin = cmp.Or(f.data, cfg.Data), cmp.Or(f.origin, cfg.Origin)
+			cfg.Listen = cmp.Or(f.listen, cfg.Listen, defaultListen)
+			cfg.PublicTiles = cfg.PublicTiles || f.publicTiles
+			if f.sm3 {
+				cfg.Digests = []string{"sha256", "sm3"}
+			}
+			if cfg.Data, err = dataDir(cfg.Data); err != nil {
+				return err
+			}
+			level := slog.LevelInfo
+			if f.verbose {
+				level = slog.LevelDebug
+			}
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+			return up(cmd.Context(), cmd.OutOrStdout(), cfg, log)
+		},
+	}
+	c.Flags().StringVar(&f.data, "data", "", "the trail's directory (default: in $XDG_STATE_HOME or %LOCALAPPDATA%)")
+	c.Flags().StringVar(&f.listen, "listen", "", "`ADDR` to serve on (default "+defaultListen+"; port 0: any)")
+	c.Flags().StringVar(&f.config, "config", "", "configuration `FILE`")
+	c.Flags().StringVar(&f.origin, "origin", "", "`NAME` of a trail that is made")
+	c.Flags().BoolVar(&f.sm3, "sm3", false, "give a trail that is made an SM3 tree and SM2 signatures too")
+	c.Flags().BoolVar(&f.publicTiles, "public-tiles", false, "serve entry bundles, which hold the events, without the token")
+	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log every request")
+	return c
+}
+
+// up serves a trail until ctx ends.
+func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger) (err error) {
+	tlsConfig, err := cfg.tlsConfig()
+	if err != nil {
+		return err
+	}
+	rc, err := cfg.recorder(cfg.Data)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("%w; choose another address with --listen", err)
+	}
+	defer func() { err = errors.Join(err, ignoreNetClosed(listener.Close())) }()
+	sc := server.Config{PublicTiles: cfg.PublicTiles, Log: log}
+	rec, kept, err := openKept(rc)
+	switch {
+	case err == nil:
+		defer func() { err = errors.Join(err, rec.Close(), kept.close()) }()
+		sc.Recorder, sc.View, sc.VKeys = rec, rec.Trail().View, rec.Keys()
+		sc.Origin = rec.Trail().Identity().Origin
+	case errors.Is(err, recorder.ErrDamaged), errors.Is(err, recorder.ErrBehindCheckpoint):
+		log.Error("the trail cannot be written any more; serving it for reading", "problem", err)
+		if err := readOnly(&sc, cfg.Data, err); err != nil {
+			return err
+		}
+	default:
+		return explainOpen(err)
+	}
+	if sc.Token, err = ensureToken(cfg.Data); err != nil {
+		return err
+	}
+	srv, err := server.New(sc)
+	if err != nil {
+		return err
+	}
+	if rec != nil {
+		if err := recordStart(ctx, rec, cfg, listener.Addr()); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, recordStop(rec)) }()
+	}
+	scheme := "http"
+	if tlsConfig != nil {
+		scheme = "https"
+	}
+	announce(out, cfg, &sc, scheme+"://"+listener.Addr().String())
+	if err := srv.Serve(ctx, listener, tlsConfig); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "stopping: everything acknowledged is on disk")
+	return nil
+}
+
+// readOnly prepares to serve a trail that is not written.
+func readOnly(sc *server.Config, dir string, problem error) error {
+	view, _, err := trail.OpenView(dir)
+	if err != nil {
+		return &coded{exitNotHeld, errors.Join(problem, err)}
+	}
+	id, err := trail.ReadIdentity(dir)
+	if err != nil {
+		return err
+	}
+	_, vkeys, err := keys.ReadVKeys(filepath.Join(dir, trail.KeysDir))
+	if err != nil {
+		return err
+	}
+	sc.Problem, sc.View, sc.VKeys, sc.Origin = problem, func() *trail.View { return view }, vkeys, id.Origin
+	return nil
+}
+
+// recordStart puts on record that the trail is served, how, and where.
+func recordStart(ctx context.Context, rec *recorder.Recorder, cfg *config, addr net.Addr) error {
+	digest, err := cfg.digest()
+	if err != nil {
+		return err
+	}
+	v := versionInfo()
+	err = rec.RecordOwn(ctx, &veritrail.ComplianceEvent{
+		Severity: veritrail.SeverityInfo, Action: "TRAIL.START", Subject: map[string]string{"svc": "veritrail"},
+		Object: map[string]string{"config_sha256": digest, "listen": addr.String(), "version": v.Version, "revision": cmp.Or(v.Revision, "unknown"), "go": v.Go},
+	})
+	if err != nil {
+		return err
+	}
+	// The host's own facts obey the allowlist like anybody's events; where it
+	// leaves them out, they are left out.
+	for _, e := range hostEvents() {
+		if err := rec.Record(ctx, e); err != nil && !errors.Is(err, veritrail.ErrInvalidComplianceEvent) {
+			return err
+		}
+	}
+	return rec.Seal(ctx)
+}
+
+func recordStop(rec *recorder.Recorder) error {
+	// Not the command's context: that is what has ended.
+	return rec.RecordOwn(context.Background(), &veritrail.ComplianceEvent{
+		Severity: veritrail.SeverityInfo, Action: "TRAIL.STOP", Subject: map[string]string{"svc": "veritrail"},
+	})
+}
+
+// ensureToken reads the API token, or makes one.
+func ensureToken(dir string) (string, error) {
+	name := filepath.Join(dir, trail.TokenFile)
+	b, err := os.ReadFile(name)
+	if err == nil {
+		if others, err := durable.OthersCanRead(name); err != nil || others {
+			return "", errors.Join(err, usageError("%s: others can read the API token: chmod 600 it, or delete it for a new one", name))
+		}
+		if token := strings.TrimSpace(string(b)); len(token) >= 32 {
+			return token, nil
+		}
+		return "", usageError("%s: want a token of 32 characters or more; delete it for a new one", name)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	var secret [32]byte
+	_, _ = rand.Read(secret[:]) // never fails
+	token := base64.RawURLEncoding.EncodeToString(secret[:])
+	return token, durable.WriteFile(name, []byte(token+"\n"))
+}
+
+// announce says where things are and what to try.
+func announce(out io.Writer, cfg *config, sc *server.Config, base string) {
+	token := filepath.Join(cfg.Data, trail.TokenFile)
+	fmt.Fprintf(out, `veritrail is up: %s
+  trail   %s  (%s)
+  token   %s
+`, base, cfg.Data, sc.Origin, token)
+	for _, k := range sc.VKeys {
+		fmt.Fprintf(out, "  key     %s\n", k)
+	}
+	if sc.Recorder == nil {
+		fmt.Fprintf(out, "\nFOR READING ONLY: %v\n", sc.Problem)
+		return
+	}
+	data := ""
+	if state, err := dataDir(""); err != nil || state != cfg.Data {
+		data = " --data " + cfg.Data
+	}
+	fmt.Fprintf(out, `
+record an event:
+  curl -H "Authorization: Bearer $(cat %s)" -d '{"sub":{"user":"u1"},"act":"AUTH.LOGIN.OK"}' %s/v1/events
+find it, and check everything:
+  veritrail search%s --where 'act=AUTH.*'
+  veritrail verify%s
+
+stop with Ctrl-C
+`, token, base, data, strings.TrimPrefix(data, " --data"))
+}
+
+func ignoreNetClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

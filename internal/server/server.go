@@ -1,0 +1,184 @@
+// Package server owns the HTTP interface of a trail: events in, events with
+// their proofs out, and the log itself as C2SP tlog-tiles
+// (https://c2sp.org/tlog-tiles), so that any tlog client can read and check it.
+// Every path, body and code is in docs/http.md.
+//
+// An event is answered for when it is acknowledged by the recorder, and every
+// answer to POST /v1/events says of each event what became of it, also when the
+// request as a whole failed: nothing is lost silently.
+//
+// What the log shows to everybody are hashes and signatures. Events, the entry
+// bundles that hold them, and metrics need the token. Over plain HTTP it serves
+// on loopback only, and there it turns away what a web page in a browser of
+// this machine may have sent.
+//
+// It writes nothing but through the recorder, knows no file but the checkpoint,
+// and puts no part of an event into an error or a log.
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/veritrail/veritrail"
+	"github.com/veritrail/veritrail/internal/checkpoint"
+	"github.com/veritrail/veritrail/internal/metrics"
+	"github.com/veritrail/veritrail/internal/trail"
+	"github.com/veritrail/veritrail/recorder"
+)
+
+// Bounds of what a client can make the server do.
+const (
+	maxEvents    = 100_000 // in one request
+	maxEventText = 1 << 20 // of one event, white space and escapes included
+	maxBody      = 32 << 20
+
+	maxHeaderBytes    = 64 << 10
+	readHeaderTimeout = 10 * time.Second
+	readTimeout       = 2 * time.Minute // for a whole request
+	writeTimeout      = 5 * time.Minute // from its header to the end of the answer
+	idleTimeout       = 2 * time.Minute
+	shutdownTimeout   = 30 * time.Second
+	lookupTimeout     = time.Minute
+	lookups           = 4 // at once; each reads through the log
+)
+
+// Config says what to serve. Dir, View, Origin, VKeys, Token, and Recorder or
+// Problem are required.
+type Config struct {
+	Dir string // the trail's directory, for its checkpoint
+	// Recorder takes the events in. It is nil when the trail is damaged and
+	// can only be read; Problem says why then.
+	Recorder *recorder.Recorder
+	Problem  error
+	// View is the log as it is now. The same view is the same pointer: the
+	// checkpoint file is read again only when the view has changed.
+	View   func() *trail.View
+	Origin string
+	VKeys  []string // public keys of the checkpoints
+
+	Token       string // what clients prove themselves with
+	PublicTiles bool   // entry bundles are for everybody, too
+
+	Log     *slog.Logger // discarded when nil
+	MaxBody int64        // of a request; 32 MiB when 0
+}
+
+// Server serves one trail. It is safe for concurrent use.
+type Server struct {
+	cfg     Config
+	trusted []checkpoint.Verifier
+	token   [sha256.Size]byte
+	metrics *metrics.Set
+	looking chan struct{} // holds a value for each lookup that runs
+	newest  newest
+}
+
+// New checks the Config. It starts nothing.
+func New(cfg Config) (*Server, error) {
+	switch {
+	case cfg.Dir == "":
+		return nil, errors.New("server: Dir is not set")
+	case cfg.View == nil:
+		return nil, errors.New("server: View is not set")
+	case cfg.Origin == "":
+		return nil, errors.New("server: Origin is not set")
+	case len(cfg.VKeys) == 0:
+		return nil, errors.New("server: VKeys is not set")
+	case cfg.Token == "":
+		return nil, errors.New("server: Token is not set")
+	case (cfg.Recorder == nil) != (cfg.Problem != nil):
+		return nil, errors.New("server: want either a Recorder or the Problem why there is none")
+	case cfg.MaxBody < 0:
+		return nil, fmt.Errorf("server: MaxBody is %d", cfg.MaxBody)
+	}
+	s := &Server{cfg: cfg, token: sha256.Sum256([]byte(cfg.Token)), looking: make(chan struct{}, lookups)}
+	s.cfg.Token = "" // the digest is enough from here on
+	for i, text := range cfg.VKeys {
+		v, err := checkpoint.ParseVerifier(text)
+		if err != nil {
+			return nil, fmt.Errorf("server: public key %d: %w", i+1, err)
+		}
+		s.trusted = append(s.trusted, v)
+	}
+	if cfg.Log == nil {
+		s.cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.MaxBody == 0 {
+		s.cfg.MaxBody = maxBody
+	}
+	s.metrics = metrics.New(veritrail.Version, s.numbers)
+	return s, nil
+}
+
+// Handler answers requests as Serve does, but for the check of the Host header
+// on loopback, which is Serve's.
+func (s *Server) Handler() http.Handler { return s.handler(false) }
+
+// Serve answers requests on ln until ctx ends, then lets those that have begun
+// finish, for 30 seconds at most, and closes ln. When it returns nil, every
+// request that was taken has had its answer; close the Recorder after it.
+// Without a tlsConfig it refuses to serve anywhere but on loopback.
+func (s *Server) Serve(ctx context.Context, ln net.Listener, tlsConfig *tls.Config) error {
+	loopback := isLoopback(ln.Addr())
+	if tlsConfig == nil && !loopback {
+		err := fmt.Errorf("server: %s: not a loopback address: the token and the events would cross the network in the clear; configure TLS", ln.Addr())
+		return errors.Join(err, ln.Close())
+	}
+	srv := &http.Server{
+		Handler: s.handler(loopback), MaxHeaderBytes: maxHeaderBytes,
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug), // connections that clients broke
+	}
+	ended := make(chan error, 1)
+	go func() {
+		if tlsConfig == nil {
+			ended <- srv.Serve(ln)
+			return
+		}
+		srv.TLSConfig = tlsConfig.Clone()
+		ended <- srv.ServeTLS(ln, "", "")
+	}()
+	select {
+	case err := <-ended:
+		return errors.Join(fmt.Errorf("server: %s: %w", ln.Addr(), err), srv.Close())
+	case <-ctx.Done():
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err := srv.Shutdown(bounded)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("server: %s: requests still ran after %s and were cut off", ln.Addr(), shutdownTimeout), srv.Close())
+	}
+	<-ended
+	return err
+}
+
+func isLoopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// numbers is the trail for metrics.
+func (s *Server) numbers() metrics.Trail {
+	if s.cfg.Recorder == nil {
+		out := metrics.Trail{ReadOnly: true, Leaves: s.cfg.View().Size()}
+		if sealed, err := s.sealed(); err == nil && sealed != nil {
+			out.Sealed = sealed.Checkpoint.Size
+		}
+		return out
+	}
+	st := s.cfg.Recorder.Stats()
+	return metrics.Trail{
+		Leaves: st.Size, Sealed: st.Sealed, Halted: st.Halted != nil,
+		Events: st.Leaves, Rejected: st.Rejected, Lost: st.Lost, Batches: st.Batches, Checkpoints: st.Checkpoints, Repairs: st.Repairs,
+		LeafBytes: st.LeafBytes, StoredBytes: st.StoredBytes, SyncTime: st.SyncTime, Waiting: st.Waiting,
+	}
+}
