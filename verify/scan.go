@@ -224,7 +224,7 @@ func (s *scanner) readSegment(ctx context.Context, g *seg) bool {
 			at, f, sound, after = h.frame.Offset, h.frame, true, h.after
 			s.cur.buf = s.cur.buf[:h.from]
 			s.cur.pieces = s.cur.pieces[:len(s.cur.pieces)-1]
-		} else if f.Kind != 0 {
+		} else if f.Hash != (suite.Hash{}) {
 			sound = true // cut short by the end of the file, or by what was removed
 		}
 		next, err := s.findFrame(r, src, g.size, at+1)
@@ -305,7 +305,7 @@ func (s *scanner) findFrame(r *segment.Reader, src io.ReaderAt, size, off int64)
 		off += int64(i)
 		goTo(r, off)
 		f, err := r.Peek()
-		if err == nil || errors.Is(err, segment.ErrShort) && f.Kind != 0 {
+		if err == nil || errors.Is(err, segment.ErrShort) && f.Hash != (suite.Hash{}) {
 			return &f, nil
 		}
 		off++
