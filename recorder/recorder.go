@@ -18,26 +18,17 @@ package recorder
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/veritrail/veritrail"
-	"github.com/veritrail/veritrail/internal/checkpoint"
-	"github.com/veritrail/veritrail/internal/durable"
-	"github.com/veritrail/veritrail/internal/keys"
 	"github.com/veritrail/veritrail/internal/seal"
-	"github.com/veritrail/veritrail/internal/suite"
-	"github.com/veritrail/veritrail/internal/trail"
 )
 
 // Ack says what an acknowledgement means.
@@ -129,13 +120,13 @@ var (
 	// ErrBehindCheckpoint: the trail lost what it once signed.
 	ErrBehindCheckpoint = seal.ErrBehindCheckpoint
 	// ErrLocked: another process writes to the trail.
-	ErrLocked = durable.ErrLocked
+	ErrLocked = seal.ErrLocked
 )
 
 // Recorder records events into one trail. It is safe for concurrent use.
 type Recorder struct {
 	log      *seal.Log
-	ring     *keys.Ring
+	vkeys    []string
 	allow    allowlist
 	redactor Redactor
 	ack      Ack
@@ -162,12 +153,12 @@ func Open(cfg Config) (*Recorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("recorder: %w", err)
 	}
-	ring, err := openTrail(&cfg)
+	ring, err := seal.Begin(cfg.Dir, cfg.Origin, cfg.SM3)
 	if err != nil {
 		return nil, err
 	}
 	r := &Recorder{
-		ring: ring, allow: allow, redactor: cfg.Redactor, ack: cfg.Ack, now: cfg.Now,
+		vkeys: ring.VKeys(), allow: allow, redactor: cfg.Redactor, ack: cfg.Ack, now: cfg.Now,
 	}
 	r.resumed.some = make(chan struct{}, 1)
 	if _, pass := r.redactor.(PassThrough); pass {
@@ -194,65 +185,6 @@ func Open(cfg Config) (*Recorder, error) {
 	}
 	r.ended.Go(r.recordResumptions)
 	return r, nil
-}
-
-// openTrail opens the trail's keys, after making the trail if need be.
-func openTrail(cfg *Config) (*keys.Ring, error) {
-	dir := filepath.Join(cfg.Dir, trail.KeysDir)
-	_, err := trail.ReadIdentity(cfg.Dir)
-	if err == nil {
-		return keys.Open(dir)
-	}
-	if !errors.Is(err, trail.ErrNoTrail) {
-		return nil, err
-	}
-	if err := checkEmpty(cfg.Dir); err != nil {
-		return nil, err
-	}
-	id := trail.Identity{Origin: cfg.Origin, Created: time.Now(), Digests: suite.NewSet()}
-	if cfg.SM3 {
-		id.Digests = suite.NewSet(suite.SM3)
-	}
-	_, _ = rand.Read(id.Instance[:])
-	if id.Origin == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return nil, fmt.Errorf("the trail needs an origin: %w", err)
-		}
-		id.Origin = strings.ReplaceAll(host, "+", "-") + "/" + hex.EncodeToString(id.Instance[:4])
-	}
-	if err := checkpoint.CheckOrigin(id.Origin); err != nil {
-		return nil, err
-	}
-	if err := durable.MkdirAll(cfg.Dir); err != nil {
-		return nil, err
-	}
-	ring, err := keys.Create(dir, id.Origin, id.Digests)
-	if errors.Is(err, fs.ErrExist) { // a crash came between the keys and the trail
-		if ring, err = keys.Open(dir); err == nil {
-			id.Origin = ring.Origin()
-			if have, want := len(ring.Signers()), len(id.Digests.Digests()); have != want {
-				err = fmt.Errorf("%s: %d signing keys were made for a trail that was not, this one needs %d: "+
-					"open it with SM3 as then, or remove them", dir, have, want)
-			}
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return ring, trail.Create(durable.OS, cfg.Dir, id)
-}
-
-// checkEmpty keeps a new trail from being begun beside the remains of another.
-func checkEmpty(dir string) error {
-	segments, err := trail.Segments(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if len(segments) > 0 {
-		return fmt.Errorf("%s: %w, but %d segments: restore its trail.json, or record into another directory", dir, trail.ErrNoTrail, len(segments))
-	}
-	return nil
 }
 
 // Record implements veritrail.EventRecorder.
@@ -368,7 +300,7 @@ func (r *Recorder) Close() error {
 func (r *Recorder) Trail() *seal.Log { return r.log }
 
 // Keys are the public keys that sign the trail's checkpoints.
-func (r *Recorder) Keys() []string { return r.ring.VKeys() }
+func (r *Recorder) Keys() []string { return slices.Clone(r.vkeys) }
 
 // Stats are numbers since Open, and of the trail.
 type Stats struct {

@@ -71,7 +71,7 @@ func leavesOf(t testing.TB, dir string) [][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer v.Close() //nolint:errcheck // only read from
+	defer v.Close()
 	if tail.Err != nil {
 		t.Fatal(tail.Err)
 	}

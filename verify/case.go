@@ -183,4 +183,3 @@ func (c *caseCheck) compareKept(t *trust, kept []Kept) {
 		c.rep.add(f)
 	}
 }
-

@@ -59,7 +59,7 @@ func (x *found) id(line int) string {
 // is not, and goes on behind it.
 func (c *trailCheck) diagnose(p *piece) {
 	f := &p.frame
-	end := f.FirstLeaf + uint64(f.Count) //nolint:gosec // never negative
+	end := f.FirstLeaf + uint64(f.Count)
 	// Whoever changed the frame may have changed what the next one links to:
 	// that follows from what is found here.
 	defer func() { c.next, c.linked = end, false }()
@@ -115,7 +115,7 @@ func (c *trailCheck) prints(p *piece, x *found) {
 			continue
 		}
 		wrong++
-		leaf := f.FirstLeaf + uint64(i) //nolint:gosec // never negative
+		leaf := f.FirstLeaf + uint64(i)
 		c.rep.add(Finding{Outcome: Contradicted, Check: fingerprintWrong, Segment: c.g.Name, Offset: f.LineOffset(0) - int64(4*(f.Count-i)),
 			Leaf: leaf, LastLeaf: leaf, HasLeaf: true, EventID: x.id(i), Detail: "the leaf is the one sealed, the fingerprint stored of it is not"})
 	}
@@ -126,7 +126,7 @@ func (c *trailCheck) prints(p *piece, x *found) {
 
 // describe puts an edit into words.
 func (c *trailCheck) describe(f *segment.Frame, x *found, e edit) Finding {
-	leaf := f.FirstLeaf + uint64(e.old) //nolint:gosec // never negative
+	leaf := f.FirstLeaf + uint64(e.old)
 	g := Finding{Outcome: Contradicted, Check: e.check, Segment: c.g.Name, Offset: f.LineOffset(x.start(e.now)), Leaf: leaf, LastLeaf: leaf, HasLeaf: true}
 	if e.olds > 1 {
 		g.LastLeaf = leaf + uint64(e.olds) - 1 //nolint:gosec // above 1
@@ -225,7 +225,7 @@ func (c *trailCheck) misfit(p *piece) {
 	f := &p.frame
 	if p.tail {
 		g := Finding{Outcome: Contradicted, Check: segmentTruncated, Segment: c.g.Name, Offset: c.g.size, Detail: "the segment ends within a frame"}
-		next := f.FirstLeaf + uint64(f.Count) //nolint:gosec // never negative
+		next := f.FirstLeaf + uint64(f.Count)
 		if p.known {
 			next = max(next, p.next)
 		}
@@ -249,7 +249,7 @@ func (c *trailCheck) misfit(p *piece) {
 	c.rep.Frames++
 	if f.Kind == segment.Checkpoint || p.cut {
 		c.frameFinding(Contradicted, frameDamaged, p, "the frame is not as long as its header says")
-		c.next += uint64(f.Count) //nolint:gosec // never negative
+		c.next += uint64(f.Count)
 		if f.Count > 0 {
 			c.lose()
 		}

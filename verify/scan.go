@@ -187,7 +187,7 @@ func (s *scanner) readSegment(ctx context.Context, g *seg) bool {
 		s.held().err = err
 		return true
 	}
-	defer file.Close() //nolint:errcheck // only read from
+	defer file.Close()
 	src := io.ReaderAt(file)
 	if g.headerErr != nil {
 		src = &patched{file, g.header.Marshal()}

@@ -133,7 +133,7 @@ func (c *trailCheck) add(s *treeState, first uint64, hashes []suite.Hash) {
 		return
 	}
 	for i := range hashes {
-		at := first + uint64(i) //nolint:gosec // never negative
+		at := first + uint64(i)
 		if s.other == nil {
 			s.other = c.restore(s, at)
 		}
@@ -235,7 +235,7 @@ func (s *treeState) remember(w wrongTile) {
 func (w *wrongTile) leaves() (first, last uint64) {
 	shift := tlog.TileHeight * w.tile.Level
 	base := w.tile.N * tlog.TileWidth
-	return (base + uint64(w.first)) << shift, (base+uint64(w.last)+1)<<shift - 1 //nolint:gosec // at most 256
+	return (base + uint64(w.first)) << shift, (base+uint64(w.last)+1)<<shift - 1
 }
 
 func (c *trailCheck) tileFinding(s *treeState, o Outcome, check string, t tlog.Tile, detail string) {
@@ -276,7 +276,7 @@ func (s *treeState) bundles(first, end uint64) []uint64 {
 			return
 		}
 		for i := range min(len(stored), len(computed)) {
-			at := n*tlog.TileWidth + uint64(i) //nolint:gosec // at most 256
+			at := n*tlog.TileWidth + uint64(i)
 			if stored[i] != computed[i] && (at+1)*tlog.TileWidth > first && at*tlog.TileWidth < end {
 				out = append(out, at)
 			}
@@ -314,7 +314,7 @@ func (c *trailCheck) checkGap(s *treeState, from, to uint64) {
 				c.tileFinding(s, CouldNotCheck, tileMissing, t, "the tile is missing, and so are the leaves it could be made from")
 				continue
 			}
-			above := tlog.Tile{Level: level + 1, N: n / tlog.TileWidth, Width: int(n%tlog.TileWidth) + 1} //nolint:gosec // below 256
+			above := tlog.Tile{Level: level + 1, N: n / tlog.TileWidth, Width: int(n%tlog.TileWidth) + 1}
 			parents, err := s.stored.ReadTile(above)
 			if err != nil {
 				continue // the root decides

@@ -70,19 +70,29 @@ func TestBytesEditedInPlace(t *testing.T) {
 		edit func([]byte) []byte
 		want func(off int64) Finding
 	}{
-		{"changed", func(b []byte) []byte { return bytes.Replace(b, line(t, at), bytes.Replace(line(t, at), []byte("FAIL"), []byte("PASS"), 1), 1) },
+		{"changed", func(b []byte) []byte {
+			return bytes.Replace(b, line(t, at), bytes.Replace(line(t, at), []byte("FAIL"), []byte("PASS"), 1), 1)
+		},
 			func(o int64) Finding { return contradiction(leafChanged, trail.SegmentName(0), o, at, at, idOf(at)) }},
-		{"longer", func(b []byte) []byte { return bytes.Replace(b, line(t, at), bytes.Replace(line(t, at), []byte("FAIL"), []byte("FAILED"), 1), 1) },
+		{"longer", func(b []byte) []byte {
+			return bytes.Replace(b, line(t, at), bytes.Replace(line(t, at), []byte("FAIL"), []byte("FAILED"), 1), 1)
+		},
 			func(o int64) Finding { return contradiction(leafChanged, trail.SegmentName(0), o, at, at, idOf(at)) }},
 		{"removed", func(b []byte) []byte { return bytes.Replace(b, line(t, at), nil, 1) },
 			func(o int64) Finding { return contradiction(leafRemoved, trail.SegmentName(0), o, at, at, "") }},
 		{"inserted", func(b []byte) []byte { return bytes.Replace(b, line(t, at), append(line(t, 999), line(t, at)...), 1) },
 			func(o int64) Finding { return contradiction(leafInserted, trail.SegmentName(0), o, at, at, idOf(999)) }},
 		{"duplicated", func(b []byte) []byte { return bytes.Replace(b, line(t, at), append(line(t, at+1), line(t, at)...), 1) },
-			func(o int64) Finding { return contradiction(leafDuplicated, trail.SegmentName(0), o, at, at, idOf(at+1)) }},
+			func(o int64) Finding {
+				return contradiction(leafDuplicated, trail.SegmentName(0), o, at, at, idOf(at+1))
+			}},
 		{"swapped", swap,
-			func(o int64) Finding { return contradiction(leavesSwapped, trail.SegmentName(0), o, at, at+1, idOf(at+1)) }},
-		{"split", func(b []byte) []byte { return bytes.Replace(b, line(t, at), bytes.Replace(line(t, at), []byte(","), []byte("\n"), 1), 1) },
+			func(o int64) Finding {
+				return contradiction(leavesSwapped, trail.SegmentName(0), o, at, at+1, idOf(at+1))
+			}},
+		{"split", func(b []byte) []byte {
+			return bytes.Replace(b, line(t, at), bytes.Replace(line(t, at), []byte(","), []byte("\n"), 1), 1)
+		},
 			func(o int64) Finding { return contradiction(leafChanged, trail.SegmentName(0), o, at, at, "") }},
 	} {
 		for _, digests := range [][]suite.Digest{nil, {suite.SM3}} {
@@ -168,21 +178,33 @@ func TestFrameFields(t *testing.T) {
 		want func(b []byte, parts []*part) Finding
 	}{
 		{"segment header", func(b []byte, _ []*part) { b[50] ^= 1 },
-			func([]byte, []*part) Finding { return Finding{Outcome: Contradicted, Check: headerDamaged, Segment: seg} }},
+			func([]byte, []*part) Finding {
+				return Finding{Outcome: Contradicted, Check: headerDamaged, Segment: seg}
+			}},
 		{"frame header", func(b []byte, p []*part) { b[p[1].at+30] ^= 1 },
 			func(_ []byte, p []*part) Finding { return contradiction(frameDamaged, seg, p[1].at, 5, 9, "") }},
 		{"frame magic", func(b []byte, p []*part) { b[p[1].at] ^= 1 },
 			func(_ []byte, p []*part) Finding { return contradiction(frameDamaged, seg, p[1].at, 5, 9, "") }},
 		{"checkpoint's frame header", func(b []byte, p []*part) { b[p[2].at+30] ^= 1 },
-			func(_ []byte, p []*part) Finding { return Finding{Outcome: Contradicted, Check: frameDamaged, Segment: seg, Offset: p[2].at} }},
+			func(_ []byte, p []*part) Finding {
+				return Finding{Outcome: Contradicted, Check: frameDamaged, Segment: seg, Offset: p[2].at}
+			}},
 		{"checkpoint's bytes", func(b []byte, p []*part) { b[p[3].at-5] ^= 1 },
-			func(_ []byte, p []*part) Finding { return Finding{Outcome: Contradicted, Check: frameDamaged, Segment: seg, Offset: p[2].at} }},
+			func(_ []byte, p []*part) Finding {
+				return Finding{Outcome: Contradicted, Check: frameDamaged, Segment: seg, Offset: p[2].at}
+			}},
 		{"last frame header", func(b []byte, p []*part) { b[p[5].at+30] ^= 1 },
-			func(_ []byte, p []*part) Finding { return Finding{Outcome: Contradicted, Check: frameDamaged, Segment: seg, Offset: p[5].at} }},
+			func(_ []byte, p []*part) Finding {
+				return Finding{Outcome: Contradicted, Check: frameDamaged, Segment: seg, Offset: p[5].at}
+			}},
 		{"fingerprint", func(b []byte, p []*part) { b[p[1].at+116+4+1] ^= 1 },
-			func(_ []byte, p []*part) Finding { return contradiction(fingerprintWrong, seg, p[1].at+116+4, 6, 6, idOf(6)) }},
+			func(_ []byte, p []*part) Finding {
+				return contradiction(fingerprintWrong, seg, p[1].at+116+4, 6, 6, idOf(6))
+			}},
 		{"newline", func(b []byte, p []*part) { b[bytes.Index(b, line(t, 7))-1] ^= 1 },
-			func(b []byte, p []*part) Finding { return contradiction(leafChanged, seg, int64(bytes.Index(b, leafOf(t, 6))), 6, 7, idOf(6)) }},
+			func(b []byte, p []*part) Finding {
+				return contradiction(leafChanged, seg, int64(bytes.Index(b, leafOf(t, 6))), 6, 7, idOf(6))
+			}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a := small(t)
@@ -205,7 +227,9 @@ func TestFramesMovedAbout(t *testing.T) {
 	}{
 		{"removed", func(b []byte, p []*part) []byte { return slices.Concat(b[:p[1].at], b[p[2].at:]) },
 			func(p []*part) Finding { return contradiction(leafRemoved, seg, p[1].at, 5, 9, "") }},
-		{"swapped", func(b []byte, p []*part) []byte { return slices.Concat(b[:p[0].at], cut(b, p, 1), cut(b, p, 0), b[p[2].at:]) },
+		{"swapped", func(b []byte, p []*part) []byte {
+			return slices.Concat(b[:p[0].at], cut(b, p, 1), cut(b, p, 0), b[p[2].at:])
+		},
 			func(p []*part) Finding { return contradiction(frameOrder, seg, p[0].at+p[2].at-p[1].at, 0, 4, "") }},
 		{"repeated", func(b []byte, p []*part) []byte { return slices.Concat(b[:p[2].at], cut(b, p, 1), b[p[2].at:]) },
 			func(p []*part) Finding { return contradiction(frameOrder, seg, p[2].at, 5, 9, "") }},

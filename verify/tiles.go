@@ -44,7 +44,7 @@ func (d dirFetcher) Fetch(ctx context.Context, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close() //nolint:errcheck // only read from
+	defer file.Close()
 	b, err := io.ReadAll(io.LimitReader(file, MaxResource+1))
 	if err == nil && len(b) > MaxResource {
 		err = fmt.Errorf("%s: longer than %d bytes", path, MaxResource)
@@ -238,7 +238,7 @@ func (c *tilesCheck) read(ctx context.Context, opts Options, kept []*mark) error
 		defer close(jobs)
 		defer close(order)
 		for n := uint64(0); n<<tlog.TileHeight < c.size; n++ {
-			width := int(min(tlog.TileWidth, c.size-n<<tlog.TileHeight)) //nolint:gosec // at most 256
+			width := int(min(tlog.TileWidth, c.size-n<<tlog.TileHeight))
 			b := &bundle{n: n, width: width, done: make(chan struct{})}
 			select {
 			case order <- b:
@@ -279,7 +279,7 @@ func (c *tilesCheck) read(ctx context.Context, opts Options, kept []*mark) error
 func (c *tilesCheck) take(ctx context.Context, b *bundle, kept []*mark) {
 	first := b.n << tlog.TileHeight
 	path := tlog.BundlePath(b.n, b.width)
-	span := Finding{Segment: path, Leaf: first, LastLeaf: first + uint64(b.width) - 1, HasLeaf: true} //nolint:gosec // at most 256
+	span := Finding{Segment: path, Leaf: first, LastLeaf: first + uint64(b.width) - 1, HasLeaf: true}
 	c.rep.Events += uint64(len(b.leaves))
 	for _, leaf := range b.leaves {
 		c.rep.Bytes += uint64(len(leaf))
@@ -337,11 +337,11 @@ func (c *tilesCheck) take(ctx context.Context, b *bundle, kept []*mark) {
 		return
 	}
 	c.append(first, roots, kept)
-	c.next = first + uint64(b.width) //nolint:gosec // at most 256
+	c.next = first + uint64(b.width)
 }
 
 func (c *tilesCheck) last(b *bundle) bool {
-	return b.n<<tlog.TileHeight+uint64(b.width) == c.size //nolint:gosec // at most 256
+	return b.n<<tlog.TileHeight+uint64(b.width) == c.size
 }
 
 // append adds hashes to the trees, and compares the kept checkpoints that end
@@ -351,7 +351,7 @@ func (c *tilesCheck) append(first uint64, hashes [][]suite.Hash, kept []*mark) {
 		for i, s := range c.trees {
 			s.tree.Append(hashes[i][j])
 		}
-		at := first + uint64(j) + 1 //nolint:gosec // at most 256
+		at := first + uint64(j) + 1
 		for _, m := range kept {
 			if m.Size == at {
 				for _, s := range c.trees {
@@ -376,7 +376,7 @@ func (c *tilesCheck) confirmed(ctx context.Context, s *tileTree, b *bundle, hash
 		return false
 	}
 	at := b.n / tlog.TileWidth
-	width := int(min(tlog.TileWidth, c.size>>tlog.TileHeight-at*tlog.TileWidth)) //nolint:gosec // at most 256
+	width := int(min(tlog.TileWidth, c.size>>tlog.TileHeight-at*tlog.TileWidth))
 	above, err := c.tile(ctx, s, tlog.Tile{Level: 1, N: at, Width: width})
 	if err != nil {
 		return false
@@ -390,7 +390,7 @@ func (c *tilesCheck) confirmed(ctx context.Context, s *tileTree, b *bundle, hash
 
 func (c *tilesCheck) changedTile(s *tileTree, b *bundle, edits []edit) {
 	for _, e := range edits {
-		leaf := b.n<<tlog.TileHeight + uint64(e.old) //nolint:gosec // below 256
+		leaf := b.n<<tlog.TileHeight + uint64(e.old)
 		c.rep.add(Finding{Outcome: Contradicted, Check: tileChanged, Segment: s.path(tlog.Tile{N: b.n, Width: b.width}),
 			Offset: int64(e.old) * suite.Size, Leaf: leaf, LastLeaf: leaf + uint64(max(e.olds, 1)) - 1, HasLeaf: true, //nolint:gosec // at least 0
 			Detail: "the hashes are not those of the leaves"})
@@ -399,7 +399,7 @@ func (c *tilesCheck) changedTile(s *tileTree, b *bundle, edits []edit) {
 
 func (c *tilesCheck) changedLeaves(b *bundle, edits []edit) {
 	for _, e := range edits {
-		leaf := b.n<<tlog.TileHeight + uint64(e.old) //nolint:gosec // below 256
+		leaf := b.n<<tlog.TileHeight + uint64(e.old)
 		f := Finding{Outcome: Contradicted, Check: e.check, Segment: tlog.BundlePath(b.n, b.width), Leaf: leaf,
 			LastLeaf: leaf + uint64(max(e.olds, 1)) - 1, HasLeaf: true, Detail: "not the leaves that the tree was built of"} //nolint:gosec // at least 0
 		for _, l := range b.leaves[:min(e.now, len(b.leaves))] {

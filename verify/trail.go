@@ -150,7 +150,7 @@ func (c *trailCheck) readHeader(g *seg) {
 		g.err = err
 		return
 	}
-	defer file.Close() //nolint:errcheck // only read from
+	defer file.Close()
 	st, err := file.Stat()
 	if err != nil {
 		g.err = err
@@ -480,7 +480,7 @@ func (c *trailCheck) frame(p *piece) {
 	c.rep.Frames++
 	if (f.SM3Root != nil) != (len(c.trees) > 1) {
 		c.frameFinding(Contradicted, frameDamaged, p, "the frame's digests are not those of the trail")
-		c.next = f.FirstLeaf + uint64(f.Count) //nolint:gosec // never negative
+		c.next = f.FirstLeaf + uint64(f.Count)
 		c.lose()
 		return
 	}
@@ -497,7 +497,7 @@ func (c *trailCheck) frame(p *piece) {
 	case holds:
 		c.events(f, p.hashes[:len(c.trees)])
 		c.addLeaves(f.FirstLeaf, p.hashes[:len(c.trees)])
-		c.next = f.FirstLeaf + uint64(f.Count) //nolint:gosec // never negative
+		c.next = f.FirstLeaf + uint64(f.Count)
 		c.compareRoots(p)
 	default:
 		c.diagnose(p)
@@ -553,7 +553,7 @@ func (c *trailCheck) inOrder(p *piece) bool {
 		return true
 	}
 	c.linked = false
-	end := first + uint64(p.frame.Count) //nolint:gosec // never negative
+	end := first + uint64(p.frame.Count)
 	for i := range c.rep.Findings {
 		f := &c.rep.Findings[i]
 		if f.Check == leafRemoved && f.HasLeaf && f.Leaf == first && f.LastLeaf+1 == end && p.frame.Count > 0 {
@@ -642,7 +642,7 @@ func (c *trailCheck) wrongRoot(p *piece, tree int) {
 		c.rep.add(Finding{Outcome: Contradicted, Check: rootCheck(tree), Segment: c.g.Name, Offset: f.Offset, Detail: detail})
 		return
 	}
-	first, end := f.FirstLeaf, f.FirstLeaf+uint64(f.Count) //nolint:gosec // never negative
+	first, end := f.FirstLeaf, f.FirstLeaf+uint64(f.Count)
 	s := c.trees[tree]
 	if tree == 0 {
 		if bundles := s.bundles(first, end); len(bundles) > 0 {
@@ -740,7 +740,7 @@ func (c *trailCheck) narrow(f Finding, size uint64) {
 		for _, w := range s.wrong {
 			if w.tile.Level == 1 && w.problem == "" {
 				for i := w.first; i <= w.last; i++ {
-					bundles = append(bundles, w.tile.N*tlog.TileWidth+uint64(i)) //nolint:gosec // at most 256
+					bundles = append(bundles, w.tile.N*tlog.TileWidth+uint64(i))
 				}
 			}
 		}
@@ -833,7 +833,7 @@ func (c *trailCheck) torn(p *piece) bool {
 	if err != nil {
 		return false
 	}
-	defer file.Close() //nolint:errcheck // only read from
+	defer file.Close()
 	_, tail, err := segment.Recover(file, c.g.size, func(*segment.Frame) error { return nil })
 	if err != nil || tail.Err != nil || tail.Offset != p.frame.Offset {
 		return false

@@ -50,7 +50,7 @@ func loadConfig(name string) (*config, error) {
 	if err != nil {
 		return nil, usageError("configuration: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)

@@ -158,7 +158,7 @@ func diagnoseSegment(dir string) diagnosis {
 	if err != nil {
 		return diagnosis{"last segment", diagProblem, err.Error(), "veritrail verify says more; the trail can only be read"}
 	}
-	defer view.Close() //nolint:errcheck // only read from
+	defer view.Close()
 	found := count(view.Size()) + " events in the trail"
 	switch {
 	case tail.Err != nil:

@@ -56,7 +56,7 @@ Events not yet under a checkpoint are counted and left out.`,
 			if err != nil {
 				return err
 			}
-			defer s.Close() //nolint:errcheck // only read from
+			defer s.Close()
 			_, vkeys, err := keys.ReadVKeys(filepath.Join(dir, trail.KeysDir))
 			if err != nil {
 				return err
@@ -217,7 +217,7 @@ func tilesOf(size uint64, level int) func(yield func(tlog.Tile) bool) {
 	hashes := size >> (tlog.TileHeight * level)
 	return func(yield func(tlog.Tile) bool) {
 		for n := uint64(0); n*tlog.TileWidth < hashes; n++ {
-			width := int(min(tlog.TileWidth, hashes-n*tlog.TileWidth)) //nolint:gosec // at most 256
+			width := int(min(tlog.TileWidth, hashes-n*tlog.TileWidth))
 			if !yield(tlog.Tile{Level: level, N: n, Width: width}) {
 				return
 			}

@@ -23,7 +23,7 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func isTerminal(f *os.File) bool {
-	return term.IsTerminal(int(f.Fd())) //nolint:gosec // a descriptor fits
+	return term.IsTerminal(int(f.Fd()))
 }
 
 // progress shows how far long work is, on stderr, when that is a terminal.

@@ -117,7 +117,7 @@ func (p *poster) post(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("lines %d to %d: %w", first, last, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close()
 	var a answer
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&a); err != nil {
 		return fmt.Errorf("lines %d to %d: the server answers %s, and no JSON", first, last, resp.Status)

@@ -118,7 +118,7 @@ be searched.`,
 			if err != nil {
 				return err
 			}
-			defer sealed.Close() //nolint:errcheck // only read from
+			defer sealed.Close()
 			out := bufio.NewWriter(cmd.OutOrStdout())
 			r := &hitPrinter{out: out, sealed: sealed, asJSON: f.asJSON, limit: f.limit}
 			gaps, err := search.Scan(cmd.Context(), sealed.Leaves(), 0, sealed.Size(), q, r.print)

@@ -39,7 +39,7 @@ func newShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer s.Close() //nolint:errcheck // only read from
+			defer s.Close()
 			index, err := findLeaf(cmd, s, args[0])
 			if err != nil {
 				return err

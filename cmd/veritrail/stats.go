@@ -59,7 +59,7 @@ func newStats() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer s.Close() //nolint:errcheck // only read from
+			defer s.Close()
 			st, err := gatherStats(cmd, dir, s, q)
 			if err != nil {
 				return err

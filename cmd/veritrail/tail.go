@@ -38,7 +38,7 @@ func newTail() *cobra.Command {
 			if err != nil {
 				return explainNoTrail(dir, err)
 			}
-			defer view.Close() //nolint:errcheck // only read from
+			defer view.Close()
 			show := func(h search.Hit) error {
 				if f.asJSON {
 					_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", h.Bytes)

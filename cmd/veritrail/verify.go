@@ -157,7 +157,7 @@ func verifyTarget(ctx context.Context, target string, f *verifyFlags, opt verify
 		if err != nil {
 			return nil, err
 		}
-		defer file.Close() //nolint:errcheck // only read from
+		defer file.Close()
 		return verify.Case(ctx, file, info.Size(), opt)
 	}
 	id, err := trail.ReadIdentity(dir)
@@ -302,7 +302,7 @@ func (f *httpFetcher) Fetch(ctx context.Context, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound, http.StatusGone:

@@ -43,7 +43,7 @@ func FreeBytes(dir string) (uint64, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, err
 	}
-	return st.Bavail * uint64(st.Bsize), nil //nolint:gosec // a block size is never negative
+	return st.Bavail * uint64(st.Bsize), nil
 }
 
 // OthersCanRead tells whether anybody but the owner can read name.

@@ -22,7 +22,7 @@ func (l *Log) commit(b *batch) error {
 		n := len(ends)
 		if l.end >= l.cfg.SegmentBytes {
 			// Fill the bundle, so that the next segment begins with a whole one.
-			room := int(-l.trees.Size() % tlog.TileWidth) //nolint:gosec // below 256
+			room := int(-l.trees.Size() % tlog.TileWidth)
 			if room == 0 {
 				if err := l.rotate(); err != nil {
 					return err
@@ -95,7 +95,7 @@ func (l *Log) writeFrame(h *segment.FrameHeader, sync bool, body ...[]byte) erro
 func (l *Log) sync() error {
 	start := time.Now()
 	err := l.file.Sync()
-	l.stats.syncNanos.Add(uint64(time.Since(start))) //nolint:gosec // monotonic
+	l.stats.syncNanos.Add(uint64(time.Since(start)))
 	return err
 }
 

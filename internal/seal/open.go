@@ -252,7 +252,7 @@ func (l *Log) rebuildFrom(f trail.SegmentFile) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close() //nolint:errcheck // only read from
+	defer file.Close()
 	st, err := file.Stat()
 	if err != nil {
 		return err

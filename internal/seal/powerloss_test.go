@@ -137,7 +137,7 @@ func leavesIn(t *testing.T, dir string) (out []string) {
 	if err != nil || tail.Size != 0 {
 		t.Fatalf("tail of %d bytes, %v", tail.Size, err)
 	}
-	defer v.Close() //nolint:errcheck // only read from
+	defer v.Close()
 	for at := uint64(0); at < v.Size(); at += tlog.TileWidth {
 		leaves, err := v.Leaves().Read(at, int(min(tlog.TileWidth, v.Size()-at)))
 		if err != nil {

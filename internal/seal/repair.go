@@ -34,7 +34,7 @@ func (l *Log) repair() {
 // shares with acknowledged bytes anew, and bytes that were only acknowledged as
 // buffered are written again.
 func (l *Log) tryRepair() error {
-	if free, err := durable.FreeBytes(l.cfg.Dir); err == nil && free < 2*uint64(l.cfg.QueueBytes) { //nolint:gosec // positive
+	if free, err := durable.FreeBytes(l.cfg.Dir); err == nil && free < 2*uint64(l.cfg.QueueBytes) {
 		return fmt.Errorf("%d bytes are free on the disk: waiting for %d", free, 2*l.cfg.QueueBytes)
 	}
 	files, err := trail.Segments(l.cfg.Dir)

@@ -103,6 +103,8 @@ var (
 	// ErrNotDurable: the batch a leaf was in could not be made durable. The
 	// leaf may be in the trail all the same after a crash.
 	ErrNotDurable = errors.New("not durable")
+	// ErrLocked: another process writes to the trail.
+	ErrLocked = durable.ErrLocked
 	// ErrClosed: the log was closed.
 	ErrClosed = errors.New("trail closed")
 	// ErrBehindCheckpoint: the trail is shorter than, or differs from, a
@@ -247,7 +249,7 @@ func (p Pending) Wait(ctx context.Context) error {
 func (p Pending) Leaf() (uint64, bool) {
 	select {
 	case <-p.batch.done:
-		return p.batch.first + uint64(p.i), p.batch.err == nil //nolint:gosec // never negative
+		return p.batch.first + uint64(p.i), p.batch.err == nil
 	default:
 		return 0, false
 	}
@@ -352,7 +354,7 @@ func (l *Log) Stats() Stats {
 		Size: l.stats.durable.Load(), Sealed: l.queue.sealed, Lost: l.stats.lost.Load(),
 		Leaves: l.stats.leaves.Load(), Batches: l.stats.batches.Load(), Checkpoints: l.stats.checkpoints.Load(),
 		Repairs: l.stats.repairs.Load(), LeafBytes: l.stats.lines.Load(), StoredBytes: l.stats.stored.Load(),
-		SyncTime: time.Duration(l.stats.syncNanos.Load()), //nolint:gosec // a sum of durations
+		SyncTime: time.Duration(l.stats.syncNanos.Load()),
 		Waiting:  len(l.queue.filling.ends), Halted: l.queue.halted,
 	}
 }

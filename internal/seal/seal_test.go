@@ -511,9 +511,8 @@ func TestTornTails(t *testing.T) {
 	for at := base; at < base+len(frame); at += 53 { // a flipped bit is no tear
 		flipped := append([]byte(nil), whole...)
 		flipped[at] ^= 0x04
-		if l, err := reopen(flipped); !errors.Is(err, ErrDamaged) {
+		if _, err := reopen(flipped); !errors.Is(err, ErrDamaged) {
 			t.Fatalf("bit flipped at %d: got %v, want ErrDamaged", at, err)
-			_ = l
 		}
 		if after, err := os.ReadFile(name); err != nil || string(after) != string(flipped) {
 			t.Fatalf("bit flipped at %d: the evidence was changed, %v", at, err)

@@ -202,14 +202,16 @@ func ParseTime(s string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	unit := time.Nanosecond
-	text := s
+	text, times := s, 1
 	if days, ok := strings.CutSuffix(s, "d"); ok {
-		text, unit = days+"h", 24
+		text, times = days+"h", 24
 	}
 	ago, err := time.ParseDuration(text)
 	if err != nil || ago < 0 {
 		return time.Time{}, fmt.Errorf("time %.60q: want 2006-01-02, 2006-01-02T15:04:05Z, or how long ago, as 24h or 7d", s)
 	}
-	return now.Add(-ago * unit), nil
+	for range times {
+		now = now.Add(-ago)
+	}
+	return now, nil
 }

@@ -35,7 +35,7 @@ func Scan(ctx context.Context, leaves *trail.Leaves, first, end uint64, q *Query
 			return gaps, err
 		}
 		n := min(end, (at/tlog.TileWidth+1)*tlog.TileWidth) - at
-		lines, err := leaves.Read(at, int(n)) //nolint:gosec // at most 256
+		lines, err := leaves.Read(at, int(n))
 		if err != nil {
 			gaps = addGap(gaps, Gap{at, at + n, err})
 		}
@@ -43,7 +43,7 @@ func Scan(ctx context.Context, leaves *trail.Leaves, first, end uint64, q *Query
 			if !q.MayMatch(leaf) {
 				continue
 			}
-			index := at + uint64(i) //nolint:gosec // never negative
+			index := at + uint64(i)
 			if err := d.Parse(leaf); err != nil {
 				gaps = addGap(gaps, Gap{index, index + 1, errors.New("not an event")})
 				continue

@@ -108,7 +108,7 @@ func (r *Reader) Peek() (Frame, error) { return r.frame(r.off) }
 // Accept goes on behind f, a frame from Peek.
 func (r *Reader) Accept(f *Frame) {
 	r.off = f.Offset + f.Size()
-	r.next = f.FirstLeaf + uint64(f.Count) //nolint:gosec // never negative
+	r.next = f.FirstLeaf + uint64(f.Count)
 	r.prev = f.Hash
 }
 

@@ -53,7 +53,7 @@ type Header struct {
 	SM3Root   suite.Hash // zero without SM3
 }
 
-// Size of a Header's bytes.
+// HeaderSize is the number of bytes of a Header.
 const HeaderSize = headerSize
 
 // Marshal encodes the header.
@@ -63,7 +63,7 @@ func (h *Header) Marshal() []byte {
 	b = append(b, byte(h.Digests), 0, 0, 0, 0, 0, 0, 0)
 	b = binary.BigEndian.AppendUint64(b, h.FirstLeaf)
 	b = append(b, h.Instance[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(h.Created.UnixNano())) //nolint:gosec // two's complement both ways
+	b = binary.BigEndian.AppendUint64(b, uint64(h.Created.UnixNano()))
 	b = append(b, h.Previous[:]...)
 	b = append(b, h.Root[:]...)
 	b = append(b, h.SM3Root[:]...)
@@ -177,11 +177,11 @@ func (h *FrameHeader) append(b []byte) []byte {
 	}
 	b = append(b, frameMagic...)
 	b = append(b, byte(h.Kind), byte(flags))
-	b = binary.BigEndian.AppendUint16(b, uint16(h.size())) //nolint:gosec // 116 or 148
+	b = binary.BigEndian.AppendUint16(b, uint16(h.size()))
 	b = binary.BigEndian.AppendUint64(b, h.FirstLeaf)
-	b = binary.BigEndian.AppendUint32(b, uint32(h.Count))           //nolint:gosec // at most MaxFrameLeaves
-	b = binary.BigEndian.AppendUint32(b, uint32(h.BodySize))        //nolint:gosec // at most MaxFrameBody
-	b = binary.BigEndian.AppendUint64(b, uint64(h.Time.UnixNano())) //nolint:gosec // two's complement both ways
+	b = binary.BigEndian.AppendUint32(b, uint32(h.Count))
+	b = binary.BigEndian.AppendUint32(b, uint32(h.BodySize))
+	b = binary.BigEndian.AppendUint64(b, uint64(h.Time.UnixNano()))
 	b = binary.BigEndian.AppendUint64(b, h.Lost)
 	b = binary.BigEndian.AppendUint32(b, h.KeyEpoch)
 	b = binary.BigEndian.AppendUint32(b, h.bodyCRC)
@@ -338,7 +338,7 @@ func SplitLines(dst []int, lines []byte) []int {
 }
 
 func unixNano(b []byte) time.Time {
-	return time.Unix(0, int64(binary.BigEndian.Uint64(b))).UTC() //nolint:gosec // two's complement both ways
+	return time.Unix(0, int64(binary.BigEndian.Uint64(b))).UTC()
 }
 
 func allZero(b []byte) bool {

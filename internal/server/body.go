@@ -46,7 +46,7 @@ func openBody(src io.Reader, lines bool) (*body, error) {
 	b := &body{src: bufio.NewReaderSize(src, 64<<10)}
 	begin, err := b.skipSpace()
 	switch {
-	case err == io.EOF: //nolint:errorlint // bufio hands the end on as it is
+	case errors.Is(err, io.EOF):
 		return nil, errNoEvent
 	case err != nil:
 		return nil, err
@@ -159,7 +159,7 @@ func (b *body) readLine() ([]byte, error) {
 		case errors.Is(err, bufio.ErrBufferFull):
 			b.long = append(b.long, part...)
 			continue
-		case err != io.EOF || len(b.long)+len(part) == 0: //nolint:errorlint // bufio hands the end on as it is
+		case !errors.Is(err, io.EOF) || len(b.long)+len(part) == 0:
 			return nil, err
 		}
 		if len(b.long) > 0 {
@@ -200,7 +200,7 @@ func (b *body) nextElement() ([]byte, error) {
 	if _, err := b.array.Token(); err != nil {
 		return nil, b.arrayError(err)
 	}
-	if _, err := b.array.Token(); err != io.EOF { //nolint:errorlint // the decoder hands the end on as it is
+	if _, err := b.array.Token(); !errors.Is(err, io.EOF) {
 		return nil, b.arrayError(err)
 	}
 	b.arrayEnd = true
@@ -211,7 +211,7 @@ func (b *body) nextElement() ([]byte, error) {
 // instead. Errors of the connection stay what they are.
 func (b *body) arrayError(err error) error {
 	var syntax *json.SyntaxError
-	if err == nil || errors.As(err, &syntax) || err == io.EOF || err == io.ErrUnexpectedEOF && b.budget.ended { //nolint:errorlint // see above
+	if err == nil || errors.As(err, &syntax) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && b.budget.ended {
 		return fmt.Errorf("%w behind element %d", errNotArray, b.line)
 	}
 	return err
@@ -232,6 +232,6 @@ func (b *budget) Read(p []byte) (int, error) {
 	}
 	n, err := b.src.Read(p[:min(len(p), b.left)])
 	b.left -= n
-	b.ended = b.ended || err == io.EOF //nolint:errorlint // readers hand the end on as it is
+	b.ended = b.ended || errors.Is(err, io.EOF)
 	return n, err
 }

@@ -44,7 +44,7 @@ func (s *Server) getEvent(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	index, found, err := s.find(ctx, id)
 	switch {
-	case ctx.Err() != nil:
+	case err != nil && ctx.Err() != nil:
 		p := problemf(http.StatusServiceUnavailable, "lookup_time", "the event was not found in time; it may be there")
 		p.retryAfter = 5
 		p.write(w)

@@ -49,6 +49,10 @@ type violation struct {
 	Shape string `json:"shape,omitempty"`
 }
 
+// statusClientGone is what nginx and others count a request as whose client did
+// not wait for the answer. No standard has a code for it.
+const statusClientGone = 499
+
 // maxViolations are listed in full in one answer. From there on each event
 // lists its first.
 const maxViolations = 10_000
@@ -70,6 +74,7 @@ func (s *Server) postEvents(w http.ResponseWriter, r *http.Request) {
 	s.settle(r.Context(), a)
 	if a.Error != nil {
 		a.Error.setRetryAfter(w.Header())
+		w.Header().Set("Connection", "close") // there may be more of the body, which nobody will read
 	}
 	writeJSON(w, a.status(), a)
 }
@@ -112,7 +117,7 @@ func (s *Server) takeAll(ctx context.Context, a *answer, src io.Reader, lines bo
 	}
 	for {
 		text, err := b.next()
-		if err == io.EOF { //nolint:errorlint // next hands the end on as it is
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -195,9 +200,20 @@ func (s *Server) settle(ctx context.Context, a *answer) {
 			res.Status = notRecorded // the trail had halted before it was written
 		}
 		if a.Error == nil {
-			a.Error = s.recorderProblem(err)
+			a.Error = s.ackProblem(err)
 		}
 	}
+}
+
+// ackProblem is why an event that was taken is not acknowledged.
+func (s *Server) ackProblem(err error) *problem {
+	if p := s.recorderProblem(err); p != nil {
+		return p
+	}
+	s.cfg.Log.Warn("events not acknowledged", slog.Any("error", err))
+	p := problemf(http.StatusServiceUnavailable, "not_sealed", "unconfirmed events that have a leaf are durable, and no checkpoint covers them yet")
+	p.retryAfter = 2
+	return p
 }
 
 func (a *answer) status() int {
@@ -232,7 +248,8 @@ func (s *Server) recorderProblem(err error) *problem {
 		p = problemf(http.StatusServiceUnavailable, "closed", "the trail was closed")
 		p.retryAfter = 5
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return problemf(http.StatusServiceUnavailable, "canceled", "the request ended before its events were acknowledged")
+		// Nobody reads this but the metrics, which shall not count it as ours.
+		return problemf(statusClientGone, "canceled", "the request ended before its events were acknowledged")
 	default:
 		return nil
 	}

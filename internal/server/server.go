@@ -157,7 +157,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, tlsConfig *tls.Conf
 	if err != nil {
 		err = errors.Join(fmt.Errorf("server: %s: requests still ran after %s and were cut off", ln.Addr(), shutdownTimeout), srv.Close())
 	}
-	<-ended
+	if serr := <-ended; !errors.Is(serr, http.ErrServerClosed) {
+		err = errors.Join(err, serr)
+	}
 	return err
 }
 

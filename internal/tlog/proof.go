@@ -84,11 +84,11 @@ func readNodes(d suite.Digest, tiles TileReader, nodes proof.Nodes, size uint64)
 // readNode reads a perfect subtree's root out of the tile that holds it, or
 // that holds the hashes it is made of.
 func readNode(d suite.Digest, tiles TileReader, id compact.NodeID, size uint64) (suite.Hash, error) {
-	level, h := int(id.Level)/TileHeight, id.Level%TileHeight //nolint:gosec // at most 63
+	level, h := int(id.Level)/TileHeight, id.Level%TileHeight
 	first := id.Index << h
 	t := Tile{Level: level, N: first / TileWidth, Width: TileWidth}
 	if have := size>>(TileHeight*level) - t.N*TileWidth; have < TileWidth {
-		t.Width = int(have) //nolint:gosec // below TileWidth
+		t.Width = int(have)
 	}
 	hashes, err := tiles.ReadTile(t)
 	if err != nil {

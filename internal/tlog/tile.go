@@ -113,7 +113,7 @@ func AppendBundleEntry(b, leaf []byte) ([]byte, error) {
 	if len(leaf) > MaxBundleEntry {
 		return nil, fmt.Errorf("leaf of %d bytes: an entry bundle holds at most %d", len(leaf), MaxBundleEntry)
 	}
-	b = append(b, byte(len(leaf)>>8), byte(len(leaf))) //nolint:gosec // checked above
+	b = append(b, byte(len(leaf)>>8), byte(len(leaf)))
 	return append(b, leaf...), nil
 }
 

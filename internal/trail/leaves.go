@@ -75,7 +75,7 @@ func (l *Leaves) ReadPlace(index uint64) ([]byte, Place, error) {
 func (l *Leaves) read(first uint64, n int) ([][]byte, Place, error) {
 	skip := int(first % tlog.TileWidth)
 	if n < 1 || skip+n > tlog.TileWidth {
-		return nil, Place{}, fmt.Errorf("leaves %d to %d: not within one bundle", first, first+uint64(n)-1) //nolint:gosec // for the message
+		return nil, Place{}, fmt.Errorf("leaves %d to %d: not within one bundle", first, first+uint64(n)-1)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,7 +83,7 @@ func (l *Leaves) read(first uint64, n int) ([][]byte, Place, error) {
 	if err != nil {
 		return nil, Place{}, err
 	}
-	leaves, place, err := x.read(first-uint64(skip), skip+n, skip) //nolint:gosec // below 256
+	leaves, place, err := x.read(first-uint64(skip), skip+n, skip)
 	if err != nil {
 		return nil, place, fmt.Errorf("segment %s: %w", x.name, err)
 	}
@@ -242,7 +242,7 @@ func (x *segmentIndex) add(f *segment.Frame) (err error) {
 	if x.ends, err = f.Ends(x.ends[:0]); err != nil {
 		return err
 	}
-	for i := int(-f.FirstLeaf % tlog.TileWidth); i < f.Count; i += tlog.TileWidth { //nolint:gosec // below 256
+	for i := int(-f.FirstLeaf % tlog.TileWidth); i < f.Count; i += tlog.TileWidth {
 		at := 0
 		if i > 0 {
 			at = x.ends[i-1] + 1
@@ -250,7 +250,7 @@ func (x *segmentIndex) add(f *segment.Frame) (err error) {
 		x.bundles = append(x.bundles, bundleEntry{frame: len(x.frames), at: at})
 	}
 	x.frames = append(x.frames, frameEntry{
-		first: f.FirstLeaf, end: f.FirstLeaf + uint64(f.Count), //nolint:gosec // never negative
+		first: f.FirstLeaf, end: f.FirstLeaf + uint64(f.Count),
 		lines: f.LineOffset(0), size: len(f.Lines()), time: f.Time,
 	})
 	return nil
@@ -262,7 +262,7 @@ func (x *segmentIndex) read(first uint64, n, which int) (leaves [][]byte, place 
 	if first > math.MaxUint64-tlog.TileWidth {
 		return nil, place, fmt.Errorf("leaf %d: %w", first, ErrMissing)
 	}
-	if err := x.extend(first + uint64(n)); err != nil { //nolint:gosec // at most 256
+	if err := x.extend(first + uint64(n)); err != nil {
 		return nil, place, err
 	}
 	b := (first - x.reader.Header.FirstLeaf) / tlog.TileWidth

@@ -119,7 +119,7 @@ func ReadIdentity(dir string) (Identity, error) {
 	if err != nil {
 		return id, err
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxIdentity+1))
 	if err != nil {
 		return id, err
@@ -355,7 +355,7 @@ func (h *Hasher) Replay(trees Trees, f *segment.Frame) error {
 		hashes := h.Hash(trees, f.Lines())
 		for i := range h.Ends {
 			if !f.HasFingerprint(i, &hashes[0][i]) {
-				return fmt.Errorf("leaf %d: not what its fingerprint says", f.FirstLeaf+uint64(i)) //nolint:gosec // never negative
+				return fmt.Errorf("leaf %d: not what its fingerprint says", f.FirstLeaf+uint64(i))
 			}
 			for j, tree := range trees {
 				tree.Append(hashes[j][i])

@@ -80,7 +80,7 @@ func openView(dir string, last SegmentFile) (*View, segment.Tail, error) {
 	if err != nil {
 		return nil, tail, err
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
 		return nil, tail, err
@@ -162,7 +162,7 @@ func (v *View) inside(t tlog.Tile) error {
 		return fmt.Errorf("%s: %w", t.Path(), ErrOutside)
 	}
 	have := v.size >> (tlog.TileHeight * t.Level)
-	if t.N > have/tlog.TileWidth || t.N*tlog.TileWidth+uint64(t.Width) > have { //nolint:gosec // at most 256
+	if t.N > have/tlog.TileWidth || t.N*tlog.TileWidth+uint64(t.Width) > have {
 		return fmt.Errorf("%s: %w", t.Path(), ErrOutside)
 	}
 	return nil

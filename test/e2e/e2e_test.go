@@ -153,7 +153,9 @@ func up(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	ts.Check(cmd.Start())
 	ts.Value(started{}).(map[string]*exec.Cmd)[name] = cmd
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
 		if time.Now().After(deadline) {
 			ts.Fatalf("veritrail up is not ready: %s", ts.ReadFile(name+".out"))
 		}
@@ -165,7 +167,7 @@ func up(ts *testscript.TestScript, _ bool, args []string) {
 		if strings.Contains(ts.ReadFile(name+".out"), "FOR READING ONLY") {
 			return
 		}
-		resp, err := http.Get(base + "/readyz") //nolint:noctx // loopback
+		resp, err := http.Get(base + "/readyz")
 		if err != nil {
 			continue
 		}
@@ -185,7 +187,7 @@ func smallDisk(ts *testscript.TestScript, _ bool, args []string) {
 		if os.Getuid() != 0 {
 			args = append([]string{"sudo", "-n"}, args...)
 		}
-		out, err := exec.Command(args[0], args[1:]...).CombinedOutput() //nolint:gosec // as the test says
+		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
 		}
@@ -224,8 +226,10 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) > 3 {
 		token = strings.TrimSpace(ts.ReadFile(args[3]))
 	}
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		req, err := http.NewRequest(http.MethodGet, ts.Getenv(args[0])+args[2], nil) //nolint:noctx // loopback
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+		req, err := http.NewRequest(http.MethodGet, ts.Getenv(args[0])+args[2], nil)
 		ts.Check(err)
 		req.Header.Set("Authorization", "Bearer "+token)
 		resp, err := http.DefaultClient.Do(req)
