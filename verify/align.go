@@ -7,7 +7,6 @@ type edit struct {
 	check     string
 	old, olds int // the leaves remembered, by place
 	now, nows int // the lines found in their place
-	other     int // for leaves-swapped: the place of the second
 }
 
 // maxAlign bounds the work of aligning: a frame of 65,536 leaves that differ
@@ -31,7 +30,7 @@ func align(old, now []uint64) []edit {
 	case len(a) == 0 && len(b) == 0:
 		return nil
 	case len(a) == len(b) && permuted(a, b):
-		e := edit{check: leavesSwapped, old: start, olds: len(a), now: start, nows: len(b), other: start + len(a) - 1}
+		e := edit{check: leavesSwapped, old: start, olds: len(a), now: start, nows: len(b)}
 		return []edit{e}
 	case len(a) == len(b):
 		if edits := sameLength(a, b, start); edits != nil {

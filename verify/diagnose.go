@@ -172,8 +172,10 @@ func (c *trailCheck) stretch(p *piece) {
 			c.rep.add(f)
 			return
 		}
-		f.Leaf, f.LastLeaf, f.HasLeaf = c.next, c.next, !p.known
-		if !p.known {
+		// What is left of the header tells what it was, though not how much.
+		note := len(p.frame.Body) > 4 && p.frame.Body[4] == byte(segment.Checkpoint)
+		if !p.known && !note {
+			f.Leaf, f.LastLeaf, f.HasLeaf = c.next, c.next, true
 			f.Detail += ", nor what it held from this leaf on"
 			c.lose()
 		}

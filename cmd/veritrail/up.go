@@ -94,7 +94,7 @@ func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger) (err 
 		return fmt.Errorf("%w; choose another address with --listen", err)
 	}
 	defer func() { err = errors.Join(err, ignoreNetClosed(listener.Close())) }()
-	sc := server.Config{PublicTiles: cfg.PublicTiles, Log: log}
+	sc := server.Config{Dir: cfg.Data, PublicTiles: cfg.PublicTiles, Log: log}
 	rec, kept, err := openKept(rc)
 	switch {
 	case err == nil:

@@ -70,7 +70,11 @@ type unlucky struct {
 
 // live is one life of a writer, from opening the trail to the loss.
 func (u *unlucky) live(t *testing.T, sum *lives) error {
-	disk, err := faulty.NewPowerLoss(u.cfg.Dir, u.random, u.random.IntN(70))
+	steps := u.random.IntN(70)
+	if u.random.IntN(4) == 0 {
+		steps = u.random.IntN(6) // within Open
+	}
+	disk, err := faulty.NewPowerLoss(u.cfg.Dir, u.random, steps)
 	if err != nil {
 		return err
 	}

@@ -159,6 +159,9 @@ func up(ts *testscript.TestScript, _ bool, args []string) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("veritrail up is not ready: %s", ts.ReadFile(name+".out"))
 		}
+		if strings.Contains(ts.ReadFile(name+".out"), "\nveritrail: ") || strings.HasPrefix(ts.ReadFile(name+".out"), "veritrail: ") {
+			ts.Fatalf("veritrail up: %s", ts.ReadFile(name+".out"))
+		}
 		base := address.FindString(ts.ReadFile(name + ".out"))
 		if base == "" {
 			continue
