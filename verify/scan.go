@@ -87,7 +87,7 @@ type scanner struct {
 // longer than a chunk's work once ctx has ended. The caller gives each chunk
 // back through free.
 func scan(ctx context.Context, segs []*seg, digests []suite.Digest, t *trust, workers int) (s *scanner, wait func()) {
-	n := 2*workers + 2
+	n := workers + 2 // one being read, one being taken, one for each worker
 	s = &scanner{
 		segs: segs, digests: digests, trust: t,
 		order: make(chan *chunk, n), jobs: make(chan *chunk, n), free: make(chan *chunk, n),
@@ -153,7 +153,7 @@ func (s *scanner) flush() {
 
 // put adds a piece with its bytes. The chunk is handed on before, when full.
 func (s *scanner) put(ctx context.Context, p piece, body []byte) bool {
-	if s.cur != nil && (len(s.cur.buf) >= chunkBytes || len(s.cur.pieces) >= 1<<14) {
+	if s.cur != nil && len(s.cur.pieces) > 0 && (len(s.cur.buf)+len(body) > chunkBytes || len(s.cur.pieces) >= 1<<14) {
 		s.flush()
 	}
 	if !s.room(ctx) {
@@ -161,6 +161,10 @@ func (s *scanner) put(ctx context.Context, p piece, body []byte) bool {
 	}
 	c := s.cur
 	p.from = len(c.buf)
+	if need := p.from + len(body); need > cap(c.buf) {
+		// Not append's growth: a chunk is one large frame or many small ones.
+		c.buf = append(make([]byte, 0, max(need, chunkBytes)), c.buf...)
+	}
 	c.buf = append(c.buf, body...)
 	p.to = len(c.buf)
 	c.pieces = append(c.pieces, p)
@@ -340,7 +344,7 @@ func (s *scanner) work(c *chunk, ends []int) []int {
 	}
 	for d := range s.digests {
 		if cap(c.hashes[d]) < total {
-			c.hashes[d] = make([]suite.Hash, total+total/4)
+			c.hashes[d] = make([]suite.Hash, total)
 		}
 		c.hashes[d] = c.hashes[d][:total]
 	}

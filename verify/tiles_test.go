@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/veritrail/veritrail/internal/suite"
@@ -166,5 +167,76 @@ func TestLogWithoutEntriesIsNotIntact(t *testing.T) {
 	}
 	if rep := checkTiles(t, dir, Options{Keys: a.vkeys}); rep.Outcome != CouldNotCheck || !rep.has(rootUnchecked) || rep.Sealed != 0 {
 		t.Errorf("%+v", rep)
+	}
+}
+
+// TestExportedTilesAreThoseDocumented reads the list in docs/format/tiles.md.
+func TestExportedTilesAreThoseDocumented(t *testing.T) {
+	_, dir := export(t, 600)
+	page := string(get(t, filepath.Join("..", "docs", "format", "tiles.md")))
+	_, example, ok := strings.Cut(page, "A log of 600 leaves has these files:")
+	if !ok {
+		t.Fatal("the page has no worked example")
+	}
+	wanted := map[string]bool{"keys": true} // ours, beside the standard's
+	for line := range strings.Lines(example) {
+		if fields := strings.Fields(line); strings.HasPrefix(line, "    ") {
+			wanted[fields[0]] = true
+			if len(fields) > 2 && fields[2] == "bytes" {
+				if b := get(t, filepath.Join(dir, filepath.FromSlash(fields[0]))); strings.ReplaceAll(fields[1], ",", "") != fmt.Sprint(len(b)) {
+					t.Errorf("%s has %d bytes, the page says %s", fields[0], len(b), fields[1])
+				}
+			}
+		}
+	}
+	fetched := &recorder{from: Dir(dir), paths: map[string]bool{}}
+	rep, err := Tiles(context.Background(), fetched, Options{Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFindings(t, rep)
+	for path := range wanted {
+		if !fetched.paths[path] {
+			t.Errorf("%s was not read", path)
+		}
+	}
+	for path := range fetched.paths {
+		if !wanted[path] {
+			t.Errorf("%s was read and is not on the page", path)
+		}
+	}
+
+}
+
+type recorder struct {
+	from  Fetcher
+	mu    sync.Mutex
+	paths map[string]bool
+}
+
+func (r *recorder) Fetch(ctx context.Context, path string) ([]byte, error) {
+	r.mu.Lock()
+	r.paths[path] = true
+	r.mu.Unlock()
+	return r.from.Fetch(ctx, path)
+}
+
+// TestEveryCodeIsDocumented compares the codes with docs/design/verification.md.
+func TestEveryCodeIsDocumented(t *testing.T) {
+	source := string(get(t, "verify.go"))
+	page := string(get(t, filepath.Join("..", "docs", "design", "verification.md")))
+	_, source, _ = strings.Cut(source, "They are stable: programs act upon them.")
+	source, _, _ = strings.Cut(source, ")")
+	codes := 0
+	for line := range strings.Lines(source) {
+		if _, code, ok := strings.Cut(line, `= "`); ok {
+			codes++
+			if code = strings.TrimSuffix(strings.TrimSpace(code), `"`); !strings.Contains(page, "| `"+code+"` |") {
+				t.Errorf("%s is not on the page", code)
+			}
+		}
+	}
+	if rows := strings.Count(page, "\n| `"); codes == 0 || rows != codes {
+		t.Errorf("%d codes, %d on the page", codes, rows)
 	}
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/veritrail/veritrail/internal/checkpoint"
 	"github.com/veritrail/veritrail/internal/durable"
 	"github.com/veritrail/veritrail/internal/keys"
 	"github.com/veritrail/veritrail/internal/trail"
@@ -136,22 +135,24 @@ func (k *keeper) close() error {
 // openSealed reads a trail as it is now, under its newest checkpoint. The keys
 // are the trail's own.
 func openSealed(dir string) (*trail.Sealed, error) {
+	// The checkpoint first: the trail may grow meanwhile, and must not be
+	// shorter than what was signed.
+	note, err := trail.ReadCheckpoint(dir)
+	if err != nil {
+		return nil, err
+	}
 	view, _, err := trail.OpenView(dir)
 	if err != nil {
 		return nil, explainNoTrail(dir, err)
 	}
-	note, err := trail.ReadCheckpoint(dir)
-	if err == nil && note == nil {
-		err = errors.New("no checkpoint was signed yet")
+	if note == nil {
+		return nil, errors.Join(fmt.Errorf("%s: no checkpoint was signed yet", dir), view.Close())
 	}
-	var trusted []checkpoint.Verifier
-	if err == nil {
-		trusted, _, err = keys.ReadVKeys(filepath.Join(dir, trail.KeysDir))
+	trusted, _, err := keys.ReadVKeys(filepath.Join(dir, trail.KeysDir))
+	if err != nil {
+		return nil, errors.Join(err, view.Close())
 	}
-	var sealed *trail.Sealed
-	if err == nil {
-		sealed, err = view.Seal(note, trusted)
-	}
+	sealed, err := view.Seal(note, trusted)
 	if err != nil {
 		return nil, errors.Join(err, view.Close())
 	}

@@ -434,7 +434,7 @@ func TestOpenViewStopsAtTheLastWholeFrame(t *testing.T) {
 		}
 	}
 	damaged := bytes.Clone(whole)
-	damaged[ends[1]+200] ^= 1
+	damaged[ends[1]+100] ^= 1
 	if err := os.WriteFile(name, damaged, 0o600); err != nil {
 		t.Fatal(err)
 	}
