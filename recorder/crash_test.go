@@ -175,16 +175,7 @@ func (s *survivor) check(acknowledged map[string]uint64) (cuts int, err error) {
 	if found := r.Trail().Recovery(); found.CutBytes > 0 {
 		cuts = 1
 	}
-	if err := r.Seal(background); err != nil {
-		return cuts, err
-	}
-	v := r.Trail().View()
-	if err := s.checkTree(v, acknowledged); err != nil {
-		return cuts, err
-	}
-	return cuts, r.Record(background, &veritrail.ComplianceEvent{
-		Subject: map[string]string{"svc": "parent"}, Action: "SYS.CHECKED",
-	})
+	return cuts, s.checkTree(r.Trail().View(), acknowledged)
 }
 
 func (s *survivor) checkTree(v *trail.View, acknowledged map[string]uint64) error {

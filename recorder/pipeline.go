@@ -180,10 +180,13 @@ func (r *Recorder) enrich(ctx context.Context, f *flight) {
 	d.Context.Sort()
 }
 
-// aliased is b as a string without a copy: three allocations fewer an event,
-// a third of its cost (BenchmarkRecord). b is part of a flight's text, which
+// aliased is b as a string without a copy: with copies an event would cost an
+// allocation for its number, and two more for its trace; so it costs none
+// (the allocation tests fail without this). b is part of a flight's text, which
 // nobody writes to before the event has been encoded.
-func aliased(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+func aliased(b []byte) string {
+	return unsafe.String(unsafe.SliceData(b), len(b)) //nolint:gosec // audited: see above
+}
 
 // newID is a random UUID, version 4 (RFC 9562 §5.4), from a ChaCha8 stream
 // seeded by the operating system.

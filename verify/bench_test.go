@@ -25,7 +25,7 @@ func sealed(t testing.TB, n int, segmentBytes int64, digests ...suite.Digest) (d
 	if err := trail.Create(durable.OS, dir, trail.Identity{Origin: origin, Digests: suite.NewSet(digests...), Created: epoch}); err != nil {
 		t.Fatal(err)
 	}
-	l, err := seal.Open(seal.Config{Dir: dir, Signers: signers, SegmentBytes: segmentBytes, Buffered: true})
+	l, err := seal.Open(seal.Config{Dir: dir, Signers: signers, SegmentBytes: segmentBytes, QueueBytes: 512 << 10, Buffered: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestMemoryIsFlat(t *testing.T) {
 		})
 	}
 	const bound = 48 << 20
-	if used[1] > used[0]+(8<<20) || used[1] > bound {
+	if used[1] > used[0]+(4<<20) || used[1] > bound {
 		t.Errorf("heap of %d bytes for 60,000 leaves, %d for 480,000", used[0], used[1])
 	}
 	t.Logf("heap: %d MiB, %d MiB", used[0]>>20, used[1]>>20)

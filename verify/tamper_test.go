@@ -423,6 +423,7 @@ func TestTiles(t *testing.T) {
 	}
 	for _, dir := range []string{"", "sm3/"} {
 		a := build()
+		wantFindings(t, a.check(Options{}))
 		for _, name := range []string{"tile/1/000", "tile/1/001.p/2", "tile/2/000.p/1"} {
 			file := filepath.Join(a.dir, filepath.FromSlash(dir+name))
 			b := get(t, file)

@@ -19,7 +19,7 @@ import (
 // Fetcher hands out the resources of a log as C2SP tlog-tiles names them, and
 // ours beside them: "keys" and "sm3/tile/…". The error matches fs.ErrNotExist
 // when there is no such resource. Fetch is called by several goroutines at
-// once, and reads no more than maxBytes of a resource that is longer.
+// once; it may refuse a resource longer than MaxResource.
 type Fetcher interface {
 	Fetch(ctx context.Context, path string) ([]byte, error)
 }

@@ -197,7 +197,7 @@ func TestAnySingleByteFlipIsFound(t *testing.T) {
 func TestByteFlipsWithTilesAndSM3(t *testing.T) {
 	a := newAuthor(t, suite.SM3)
 	a.more(1, 1).more(255, 255).rotate().more(2, 2).sign().publish()
-	flipAll(t, a, 211)
+	flipAll(t, a, 499)
 }
 
 func flipAll(t *testing.T, a *author, sparse int) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -470,7 +471,7 @@ func TestTornTails(t *testing.T) {
 		return Open(cfg)
 	}
 	base := len(acknowledged)
-	whole := append(acknowledged[:base:base], frame...)
+	whole := slices.Concat(acknowledged, frame)
 	for cut := 1; cut < len(frame); cut += 37 {
 		l, err := reopen(whole[:base+cut])
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/veritrail/veritrail"
 	"github.com/veritrail/veritrail/recorder"
@@ -48,6 +49,9 @@ type violation struct {
 	Rule  string `json:"rule"`
 	Shape string `json:"shape,omitempty"`
 }
+
+// ackGrace is how long acknowledgements are waited for when nobody seems to.
+const ackGrace = 5 * time.Second
 
 // statusClientGone is what nginx and others count a request as whose client did
 // not wait for the answer. No standard has a code for it.
@@ -124,9 +128,9 @@ func (s *Server) takeAll(ctx context.Context, a *answer, src io.Reader, lines bo
 			a.Error = s.bodyProblem(err)
 			return
 		}
-		if len(a.Results) == maxEvents {
+		if len(a.Results) == s.events {
 			a.Error = problemf(http.StatusRequestEntityTooLarge, "event_count",
-				"more than %d events; those before event %d were taken", maxEvents, b.line)
+				"more than %d events; those before event %d were taken", s.events, b.line)
 			return
 		}
 		if !s.take(ctx, a, b.line, text) {
@@ -180,14 +184,19 @@ func (a *answer) reject(res *result, err error) {
 }
 
 // settle waits until all that was taken is acknowledged, or will not be.
+// A client that seems to have gone may have closed one direction only, and an
+// acknowledgement is a moment away: it is waited for a little longer.
 func (s *Server) settle(ctx context.Context, a *answer) {
+	waiting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(ackGrace, cancel) })()
 	for i := range a.Results {
 		res := &a.Results[i]
 		if res.Status != unconfirmed {
 			continue
 		}
 		f := a.futures[i]
-		err := f.Wait(ctx)
+		err := f.Wait(waiting)
 		if leaf, durable := f.Leaf(); durable {
 			res.Leaf = &leaf
 		}

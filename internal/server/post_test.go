@@ -146,26 +146,31 @@ type hidden struct{ io.Reader }
 func TestPostRefusesWhatIsTooLarge(t *testing.T) {
 	long := `{"act":"APP.TEST","sub":{"user":"u1"},"obj":{"x":"` + strings.Repeat("x", maxEventText) + `"}}`
 	two := events(0, 2)
+	const small = 100 << 10
+	space := strings.Repeat(" ", small)
 	for _, c := range []struct {
 		name    string
+		max     int64
 		body    io.Reader
 		kind    string
 		code    string
 		results string
 	}{
-		{"a body, as announced", strings.NewReader(strings.Repeat(" ", 3<<20) + two), "", "body_size", ""},
-		{"a body of lines", hidden{strings.NewReader(two + strings.Repeat("\n", 3<<20))}, "application/x-ndjson", "body_size", "1 recorded, 2 recorded"},
-		{"a body of an array", hidden{strings.NewReader("[" + event(1) + strings.Repeat(",", 1) + strings.Repeat(" ", 3<<20))}, "", "", "1 recorded"},
-		{"white space", hidden{strings.NewReader(strings.Repeat(" ", 3<<20))}, "", "body_size", ""},
-		{"an event", strings.NewReader(long), "", "event_size", ""},
-		{"an event that is a line", strings.NewReader(two + long + "\n" + two), "", "event_size", "1 recorded, 2 recorded"},
-		{"an event in an array", strings.NewReader("[" + event(1) + "," + long + "," + event(2) + "]"), "", "event_size", "1 recorded"},
-		{"one value of many lines", strings.NewReader("{\n" + strings.Repeat("\"a\":1,\n", maxEventText/7+1) + "}"), "", "event_size", ""},
+		{"a body, as announced", small, strings.NewReader(two + space), "", "body_size", ""},
+		{"a body of lines", small, hidden{strings.NewReader(two + strings.Repeat("\n", small))}, "application/x-ndjson", "body_size", "1 recorded, 2 recorded"},
+		{"a body of an array", small, hidden{strings.NewReader("[" + event(1) + "," + space)}, "", "body_size", "1 recorded"},
+		{"a body of one value", small, hidden{strings.NewReader("{\n" + space)}, "", "body_size", ""},
+		{"white space", small, hidden{strings.NewReader(space + " ")}, "", "body_size", ""},
+		{"an event", 0, strings.NewReader(long), "", "event_size", ""},
+		{"an event that is a line", 0, strings.NewReader(two + long + "\n" + two), "", "event_size", "1 recorded, 2 recorded"},
+		{"an event in an array", 0, strings.NewReader("[" + event(1) + "," + long + "," + event(2) + "]"), "", "event_size", "1 recorded"},
+		{"one value of many lines", 0, strings.NewReader("{\n" + strings.Repeat("\"a\":1,\n", maxEventText/7+1) + "}"), "", "event_size", ""},
+		{"white space in an array", 0, strings.NewReader("[" + event(1) + "," + strings.Repeat(" ", 3*maxEventText) + event(2) + "]"), "", "event_size", "1 recorded"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newSite(t, func(_ *recorder.Config, c *Config) { c.MaxBody = 5 << 19 })
+			s := newSite(t, func(_ *recorder.Config, sc *Config) { sc.MaxBody = c.max })
 			p := s.postFrom(c.body, c.kind)
-			if p.status != http.StatusRequestEntityTooLarge || p.statuses() != c.results || c.code != "" && p.code() != c.code {
+			if p.status != http.StatusRequestEntityTooLarge || p.statuses() != c.results || p.code() != c.code {
 				t.Errorf("got %d %q %q: %.300s", p.status, p.code(), p.statuses(), p.body)
 			}
 			s.checkRecorded(p)
@@ -189,14 +194,27 @@ func TestPostTakesAnEventTextOfJustTheBound(t *testing.T) {
 }
 
 func TestPostStopsAtTooManyEvents(t *testing.T) {
-	s := newSite(t, func(c *recorder.Config, _ *Config) { c.Ack = recorder.AckBuffered })
-	line := `{"act":"APP.X","sub":{"user":"u"}}` + "\n"
-	p := s.post(strings.Repeat(line, maxEvents+5), "application/x-ndjson")
-	if p.status != http.StatusRequestEntityTooLarge || p.code() != "event_count" || p.Accepted != maxEvents || len(p.Results) != maxEvents {
-		t.Fatalf("got %d %q, accepted %d of %d results", p.status, p.code(), p.Accepted, len(p.Results))
-	}
-	if got := s.rec.Stats().Size; got != maxEvents {
-		t.Errorf("the log has %d events", got)
+	for _, form := range []string{"%s%s", "[%s%s]"} {
+		s := newSite(t)
+		if s.srv.events != 100_000 {
+			t.Errorf("at most %d events, want 100,000", s.srv.events)
+		}
+		const most = 50
+		s.srv.events = most
+		separator := "\n"
+		if form[0] == '[' {
+			separator = ","
+		}
+		all := strings.Repeat(event(1)+separator, most-1) + event(1)
+		p := s.post(fmt.Sprintf(form, all, ""), "")
+		if p.status != http.StatusCreated || p.Accepted != most {
+			t.Errorf("as many as allowed: got %d, accepted %d", p.status, p.Accepted)
+		}
+		over := s.post(fmt.Sprintf(form, all, separator+event(2)), "")
+		if over.status != http.StatusRequestEntityTooLarge || over.code() != "event_count" || over.Accepted != most || len(over.Results) != most {
+			t.Errorf("one more: got %d %q, accepted %d of %d results", over.status, over.code(), over.Accepted, len(over.Results))
+		}
+		s.checkRecorded(p, over)
 	}
 }
 
@@ -304,6 +322,7 @@ func TestPostDropsALineThatBrokeOff(t *testing.T) {
 			t.Fatal(err)
 		}
 		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
 		if err != nil {
 			t.Fatal(err)
 		}

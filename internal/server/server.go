@@ -79,6 +79,7 @@ type Server struct {
 	metrics *metrics.Set
 	looking chan struct{} // holds a value for each lookup that runs
 	newest  newest
+	events  int // the most in one request
 }
 
 // New checks the Config. It starts nothing.
@@ -99,7 +100,7 @@ func New(cfg Config) (*Server, error) {
 	case cfg.MaxBody < 0:
 		return nil, fmt.Errorf("server: MaxBody is %d", cfg.MaxBody)
 	}
-	s := &Server{cfg: cfg, token: sha256.Sum256([]byte(cfg.Token)), looking: make(chan struct{}, lookups)}
+	s := &Server{cfg: cfg, token: sha256.Sum256([]byte(cfg.Token)), looking: make(chan struct{}, lookups), events: maxEvents}
 	s.cfg.Token = "" // the digest is enough from here on
 	for i, text := range cfg.VKeys {
 		v, err := checkpoint.ParseVerifier(text)

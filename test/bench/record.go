@@ -28,7 +28,6 @@ const (
 	action  = "DATA.ACCOUNT.READ"
 	table   = "core.accounts"
 	level   = "internal"
-	device  = "branch-0042-t7"
 	kinds   = 1024
 	sdkName = "veritrail-go/" + veritrail.Version
 )
@@ -61,18 +60,18 @@ type send func(r *recorder.Recorder, i int) (recorder.Future, error)
 
 func sendBuilt(r *recorder.Recorder, i int) (recorder.Future, error) {
 	i %= kinds
-	return r.Event(action).Severity(veritrail.SeverityInfo).Sub("user", users[i]).Sub("role", "teller").
+	return r.Event(action).Severity(veritrail.SeverityInfo).Sub("user", users[i]).
 		Obj("table", table).Obj("account", accounts[i]).Obj("sensitivity", level).
-		Ctx("ip", addresses[i]).Ctx("device", device).RecordAsync(background)
+		Ctx("ip", addresses[i]).RecordAsync(background)
 }
 
 func sendMaps(r *recorder.Recorder, i int) (recorder.Future, error) {
 	i %= kinds
 	return r.RecordAsync(background, &veritrail.ComplianceEvent{
 		Severity: veritrail.SeverityInfo, Action: action,
-		Subject: map[string]string{"user": users[i], "role": "teller"},
+		Subject: map[string]string{"user": users[i]},
 		Object:  map[string]string{"table": table, "account": accounts[i], "sensitivity": level},
-		Context: map[string]string{"ip": addresses[i], "device": device},
+		Context: map[string]string{"ip": addresses[i]},
 	})
 }
 
@@ -142,9 +141,9 @@ func zapLogger(w *bufio.Writer) func(int) {
 		zap.String("producer", "0123456789ab"), zap.String("sdk", sdkName))
 	return func(i int) {
 		k := i % kinds
-		log.Info(action, zap.String("id", ids[k]), zap.String("user", users[k]), zap.String("role", "teller"),
+		log.Info(action, zap.String("id", ids[k]), zap.String("user", users[k]),
 			zap.String("table", table), zap.String("account", accounts[k]), zap.String("sensitivity", level),
-			zap.String("ip", addresses[k]), zap.String("device", device), zap.Int("seq", i))
+			zap.String("ip", addresses[k]), zap.Int("seq", i))
 	}
 }
 
@@ -157,8 +156,8 @@ func logrusLogger(w *bufio.Writer) func(int) {
 	return func(i int) {
 		k := i % kinds
 		log.WithFields(logrus.Fields{
-			"id": ids[k], "user": users[k], "role": "teller", "table": table, "account": accounts[k],
-			"sensitivity": level, "ip": addresses[k], "device": device, "seq": i,
+			"id": ids[k], "user": users[k], "table": table, "account": accounts[k],
+			"sensitivity": level, "ip": addresses[k], "seq": i,
 		}).Info(action)
 	}
 }
