@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"io"
 	"testing"
@@ -72,7 +73,7 @@ func FuzzReader(f *testing.F) {
 				if r.Offset() != before {
 					t.Fatalf("the reader moved from %d to %d and returned %v", before, r.Offset(), err)
 				}
-				if err != io.EOF {
+				if !errors.Is(err, io.EOF) {
 					_, _ = r.Peek()
 				}
 				break

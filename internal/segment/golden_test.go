@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -137,7 +138,7 @@ func TestGoldenSegmentsAreRead(t *testing.T) {
 			t.Errorf("%s: header %+v", g.name, r.Header)
 		}
 		frames, err := readAll(r)
-		if err != io.EOF || len(frames) != 2 || r.NextLeaf() != 2 {
+		if !errors.Is(err, io.EOF) || len(frames) != 2 || r.NextLeaf() != 2 {
 			t.Fatalf("%s: %d frames, %v", g.name, len(frames), err)
 		}
 		if got, want := string(frames[0].Lines()), strings.Join(goldenLeaves, "\n")+"\n"; got != want {

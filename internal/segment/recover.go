@@ -62,16 +62,15 @@ func (r *Reader) torn() (bool, error) {
 	}
 	f, err := r.frame(r.off)
 	var damage *DamageError
-	switch sound := f.Hash != (suite.Hash{}); {
-	case err != nil && !errors.As(err, &damage):
+	if err != nil && !errors.As(err, &damage) {
 		return false, err
-	case sound && r.follows(&f) != nil:
-		return false, nil // not the frame that was being written here
-	case sound && err != nil: // ErrShort
-		return true, nil
-	case sound && f.CheckBody() == nil:
-		return false, nil // whole; what is wrong with it is no tear's doing
-	case sound:
+	}
+	if sound := f.Hash != (suite.Hash{}); sound {
+		belongs, short := r.follows(&f) == nil, errors.Is(err, ErrShort)
+		whole := !short && f.CheckBody() == nil // what is wrong with it is no tear's doing
+		if short || whole || !belongs {
+			return short && belongs, nil
+		}
 		return r.lacksSector(r.off, r.off+f.Size())
 	}
 	// No sound header, so it is the header that lacks a sector, or its end:

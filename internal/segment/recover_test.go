@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -197,8 +198,7 @@ func TestBufferedFramesMayBeLostTogether(t *testing.T) {
 func TestStaleFrameOfAnOlderPlaceProvesNothing(t *testing.T) {
 	w, off := tornSample()
 	old := bytes.Clone(w.b[w.starts[1]:w.starts[2]]) // flagged durable, but of leaves before
-	b := append(w.b[:off:off], make([]byte, 2*sector)...)
-	b = append(b, old...)
+	b := slices.Concat(w.b[:off], make([]byte, 2*sector), old)
 	if _, tail, _ := recoverBytes(t, b); tail.Err != nil {
 		t.Errorf("got %v, want a tail that can be cut", tail.Err)
 	}
@@ -376,7 +376,7 @@ func TestReaderForgetsACutTail(t *testing.T) {
 		if err != nil || f.Count != n {
 			t.Fatalf("got a frame of %d leaves, %v; want %d", f.Count, err, n)
 		}
-		if _, err := r.Next(); err != io.EOF {
+		if _, err := r.Next(); !errors.Is(err, io.EOF) {
 			t.Errorf("behind it: %v", err)
 		}
 	}

@@ -121,7 +121,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 			t.Errorf("%v: header %+v", digests, h)
 		}
 		frames, err := readAll(r)
-		if err != io.EOF || len(frames) != 4 {
+		if !errors.Is(err, io.EOF) || len(frames) != 4 {
 			t.Fatalf("%v: got %d frames, %v", digests, len(frames), err)
 		}
 		if r.NextLeaf() != 65 || r.Offset() != int64(len(w.b)) || r.Link() != w.link {
@@ -431,7 +431,7 @@ func TestFramesAcrossTheReadersWindow(t *testing.T) {
 		w.checkpoint(PreviousDurable, bytes.Repeat([]byte{'x'}, size))
 		w.checkpoint(PreviousDurable, []byte("after"))
 		frames, err := readAll(open(t, w.b))
-		if err != io.EOF || len(frames) != 3 || len(frames[1].Body) != size || string(frames[2].Body) != "after" {
+		if !errors.Is(err, io.EOF) || len(frames) != 3 || len(frames[1].Body) != size || string(frames[2].Body) != "after" {
 			t.Fatalf("body of %d bytes: %d frames, %v", size, len(frames), err)
 		}
 	}
@@ -443,7 +443,7 @@ func TestReaderHoldsNoMoreThanOneFrame(t *testing.T) {
 		w.checkpoint(PreviousDurable, bytes.Repeat([]byte{'x'}, windowSize-1000))
 	}
 	r := open(t, w.b)
-	if frames, err := readAll(r); err != io.EOF || len(frames) != 20 {
+	if frames, err := readAll(r); !errors.Is(err, io.EOF) || len(frames) != 20 {
 		t.Fatalf("%d frames, %v", len(frames), err)
 	}
 	if cap(r.win) > windowSize {
@@ -456,7 +456,7 @@ func TestPeekAndAcceptGoOnBehindDamage(t *testing.T) {
 	b := bytes.Clone(w.b)
 	b[w.starts[2]-2] ^= 1 // in the second frame's body
 	r := open(t, b)
-	if frames, err := readAll(r); len(frames) != 1 || err == io.EOF {
+	if frames, err := readAll(r); len(frames) != 1 || errors.Is(err, io.EOF) {
 		t.Fatalf("%d frames, %v", len(frames), err)
 	}
 	f, err := r.Peek()
@@ -464,7 +464,7 @@ func TestPeekAndAcceptGoOnBehindDamage(t *testing.T) {
 		t.Fatalf("Peek: %+v, %v", f.FrameHeader, err)
 	}
 	r.Accept(&f)
-	if frames, err := readAll(r); len(frames) != 2 || err != io.EOF {
+	if frames, err := readAll(r); len(frames) != 2 || !errors.Is(err, io.EOF) {
 		t.Errorf("behind the damage: %d frames, %v", len(frames), err)
 	}
 }
