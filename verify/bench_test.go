@@ -86,8 +86,8 @@ func peak(f func(progress func(done, total int64))) uint64 {
 // its frames happen to be.
 func TestMemoryIsFlat(t *testing.T) {
 	var used [2]uint64
-	for i, n := range []int{60_000, 480_000} {
-		dir, vkeys, _ := sealed(t, n, 4<<20)
+	for i, n := range []int{15_000, 120_000} {
+		dir, vkeys, _ := sealed(t, n, 1<<20)
 		used[i] = peak(func(progress func(done, total int64)) {
 			rep, err := Trail(context.Background(), dir, Options{Keys: vkeys, Workers: 2, Progress: progress})
 			if err != nil || rep.Outcome != Intact || rep.Events != uint64(n) {
@@ -97,7 +97,7 @@ func TestMemoryIsFlat(t *testing.T) {
 	}
 	const bound = 48 << 20
 	if used[1] > used[0]+(4<<20) || used[1] > bound {
-		t.Errorf("heap of %d bytes for 60,000 leaves, %d for 480,000", used[0], used[1])
+		t.Errorf("heap of %d bytes for 15,000 leaves, %d for 120,000", used[0], used[1])
 	}
 	t.Logf("heap: %d MiB, %d MiB", used[0]>>20, used[1]>>20)
 }

@@ -163,7 +163,7 @@ func (s *scanner) put(ctx context.Context, p piece, body []byte) bool {
 	p.from = len(c.buf)
 	if need := p.from + len(body); need > cap(c.buf) {
 		// Not append's growth: a chunk is one large frame or many small ones.
-		c.buf = append(make([]byte, 0, max(need, chunkBytes)), c.buf...)
+		c.buf = append(make([]byte, 0, max(need, int(min(chunkBytes, p.seg.size)))), c.buf...)
 	}
 	c.buf = append(c.buf, body...)
 	p.to = len(c.buf)
@@ -295,7 +295,7 @@ func (s *scanner) overlong(src io.ReaderAt, size int64) bool {
 // findFrame is the first frame with a sound header from off on, nil when there
 // is none.
 func (s *scanner) findFrame(r *segment.Reader, src io.ReaderAt, size, off int64) (*segment.Frame, error) {
-	buf := make([]byte, 256<<10)
+	buf := make([]byte, max(0, min(256<<10, size-off)))
 	for off+int64(len(frameMagic)) <= size {
 		n := int(min(int64(len(buf)), size-off))
 		if _, err := src.ReadAt(buf[:n], off); err != nil && !errors.Is(err, io.EOF) {

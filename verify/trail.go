@@ -34,12 +34,15 @@ func Trail(ctx context.Context, dir string, opts Options) (*Report, error) {
 		return nil, err
 	}
 	c := &trailCheck{dir: dir, trust: t, rep: &Report{Kind: KindTrail, Findings: []Finding{}, Compared: []string{}}, disordered: -1}
+	// The checkpoint before the segments: a trail that is being written grows
+	// meanwhile, and would seem to be shorter than what it signed.
+	published, publishedErr := trail.ReadCheckpoint(dir)
 	if err := c.identify(); err != nil {
 		return nil, err
 	}
 	text, err := os.ReadFile(filepath.Join(dir, trail.KeysDir, "vkeys"))
 	t.adopt(c.rep, text, err)
-	c.readMarks(opts.Checkpoints)
+	c.readMarks(published, publishedErr, opts.Checkpoints)
 
 	var total int64
 	for _, g := range c.segs {
@@ -198,9 +201,8 @@ func (c *trailCheck) settleIdentity(id trail.Identity, known bool) {
 	}
 }
 
-// readMarks reads the published checkpoint and the kept ones.
-func (c *trailCheck) readMarks(kept []Kept) {
-	note, err := trail.ReadCheckpoint(c.dir)
+// readMarks opens the published checkpoint and the kept ones.
+func (c *trailCheck) readMarks(note []byte, err error, kept []Kept) {
 	switch {
 	case err != nil:
 		c.rep.add(Finding{Outcome: CouldNotCheck, Check: checkpointMissing, Segment: trail.CheckpointFile, Detail: err.Error()})
@@ -843,9 +845,31 @@ func (c *trailCheck) torn(p *piece) bool {
 	if covered && size > c.next {
 		return true // finish says that signed leaves are gone
 	}
-	c.rep.add(Finding{Outcome: CouldNotCheck, Check: tailTorn, Segment: c.g.Name, Offset: tail.Offset,
-		Detail: fmt.Sprintf("%d bytes of a write that is not whole: it was never acknowledged, or is being written now", tail.Size)})
+	f := Finding{Outcome: CouldNotCheck, Check: tailTorn, Segment: c.g.Name, Offset: tail.Offset,
+		Detail: fmt.Sprintf("%d bytes of a write that is not whole: as far as they tell it was never acknowledged, and the next writer cuts it off", tail.Size)}
+	if c.grows(file) {
+		f.Outcome, f.Detail = Intact, "the trail is being written: it was checked as far as it reached at the start"
+	}
+	c.rep.add(f)
 	return true
+}
+
+// grows tells whether a writer is at the file: whether it changes its length
+// within a moment.
+func (c *trailCheck) grows(file *os.File) bool {
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for range 50 {
+		st, err := file.Stat()
+		if err != nil {
+			return false
+		}
+		if st.Size() != c.g.size {
+			return true
+		}
+		<-poll.C
+	}
+	return false
 }
 
 // published is how far signed checkpoints say that the trail reaches.

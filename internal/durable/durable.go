@@ -141,7 +141,7 @@ func replaceFile(name string, data []byte, sync bool) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), name)
+	return rename(f.Name(), name)
 }
 
 func (osFS) SyncFile(name string) error {

@@ -26,6 +26,8 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+func rename(from, to string) error { return os.Rename(from, to) }
+
 func restrictDir(string) error { return nil } // Mkdir's mode did it
 
 func lockFile(f *os.File) error {

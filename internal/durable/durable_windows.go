@@ -3,6 +3,7 @@ package durable
 import (
 	"errors"
 	"os"
+	"time"
 
 	"golang.org/x/sys/windows"
 )
@@ -12,6 +13,22 @@ func syncData(f *os.File) error { return f.Sync() } // FlushFileBuffers
 // syncDir has nothing to do: NTFS journals names with the operation that
 // changed them, and a directory handle cannot be flushed without admin rights.
 func syncDir(string) error { return nil }
+
+// rename waits a moment for readers: on Windows a file that somebody has open
+// can't be replaced.
+func rename(from, to string) error {
+	const tries, pause = 50, 10 * time.Millisecond
+	retry := time.NewTicker(pause)
+	defer retry.Stop()
+	for n := 1; ; n++ {
+		err := os.Rename(from, to)
+		busy := errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, windows.ERROR_ACCESS_DENIED)
+		if !busy || n == tries {
+			return err
+		}
+		<-retry.C
+	}
+}
 
 // ownerOnly gives everything to the owner and to the system, to nobody else,
 // and lets nothing be inherited from above (P).

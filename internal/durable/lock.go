@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 )
 
 // ErrLocked says that another process holds the lock.
@@ -23,7 +24,7 @@ func AcquireLock(name string) (*Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := lockFile(f); err != nil {
+	if err := lockSoon(f); err != nil {
 		owner := readOwner(f)
 		if cerr := f.Close(); cerr != nil {
 			err = errors.Join(err, cerr)
@@ -39,6 +40,20 @@ func AcquireLock(name string) (*Lock, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return &Lock{f}, nil
+}
+
+// lockSoon tries more than once: LockOwner takes the lock, too, for an instant.
+func lockSoon(f *os.File) error {
+	const tries, pause = 5, 10 * time.Millisecond
+	retry := time.NewTicker(pause)
+	defer retry.Stop()
+	for n := 1; ; n++ {
+		err := lockFile(f)
+		if !errors.Is(err, ErrLocked) || n == tries {
+			return err
+		}
+		<-retry.C
+	}
 }
 
 // LockOwner is what the holder of the lock wrote about itself, and whether it

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/veritrail/veritrail/internal/checkpoint"
@@ -144,7 +145,6 @@ func (l *Log) rotate() error {
 		}
 		delete(l.lazy, name)
 	}
-	var edge []string
 	for _, tree := range l.trees {
 		for t, hashes := range tree.Edge() {
 			name := trail.TilePath(l.cfg.Dir, tree.Digest(), t)
@@ -154,19 +154,33 @@ func (l *Log) rotate() error {
 			if err := l.cfg.Disk.WriteFile(name, tlog.MarshalTile(hashes)); err != nil {
 				return err
 			}
-			edge = append(edge, name)
 		}
 	}
+	old := l.edge
+	l.edge = l.edgeNames()
 	if err := l.startSegment(); err != nil {
 		return err
 	}
-	for _, name := range l.edge { // of the segment left behind
+	for _, name := range old { // of the segment left behind
+		if slices.Contains(l.edge, name) {
+			continue // high up, the edge is the same for many segments
+		}
 		if err := l.cfg.Disk.Remove(name); err != nil {
 			return err
 		}
 	}
-	l.edge = edge
 	return nil
+}
+
+// edgeNames are the files of the partial tiles at the trees' right edge.
+func (l *Log) edgeNames() []string {
+	var names []string
+	for _, tree := range l.trees {
+		for t := range tree.Edge() {
+			names = append(names, trail.TilePath(l.cfg.Dir, tree.Digest(), t))
+		}
+	}
+	return names
 }
 
 // startSegment makes an empty segment at the log's end and goes on there.

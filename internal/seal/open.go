@@ -184,6 +184,7 @@ func (l *Log) replay(files []trail.SegmentFile) (found, error) {
 			return found{}, fmt.Errorf("%w; making the tiles again: %w", err, rebuildErr)
 		}
 	}
+	l.edge = l.edgeNames()
 	out := found{time: header.Created}
 	return out, l.replaySegment(l.file, size, last, &out)
 }

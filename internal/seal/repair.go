@@ -34,9 +34,6 @@ func (l *Log) repair() {
 // shares with acknowledged bytes anew, and bytes that were only acknowledged as
 // buffered are written again.
 func (l *Log) tryRepair() error {
-	if free, err := durable.FreeBytes(l.cfg.Dir); err == nil && free < 2*uint64(l.cfg.QueueBytes) {
-		return fmt.Errorf("%d bytes are free on the disk: waiting for %d", free, 2*l.cfg.QueueBytes)
-	}
 	files, err := trail.Segments(l.cfg.Dir)
 	if err != nil {
 		return err
@@ -69,33 +66,47 @@ func (l *Log) tryRepair() error {
 		return &DamageError{last.Name, fmt.Errorf("at %d: leaf %d: %d leaves were acknowledged, %d are there", l.end, l.trees.Size(), size, l.trees.Size())}
 	}
 	l.synced = l.end
-	return l.sync()
+	if err := l.sync(); err != nil {
+		return err
+	}
+	// Room comes last: what is cut off needs none, and readers are not to find it.
+	if free, err := durable.FreeBytes(l.cfg.Dir); err == nil && free < 2*uint64(l.cfg.QueueBytes) {
+		return fmt.Errorf("%d bytes are free on the disk: waiting for %d", free, 2*l.cfg.QueueBytes)
+	}
+	return nil
 }
 
 // rewriteTail leaves the segment with the bytes up to l.end, all synced.
 func (l *Log) rewriteTail() error {
-	size, err := l.file.Size()
-	if err != nil {
-		return err
+	if l.rescued == nil {
+		size, err := l.file.Size()
+		if err != nil {
+			return err
+		}
+		if size < l.end {
+			return &DamageError{trail.SegmentName(l.first), fmt.Errorf("at %d: the file ends there, %d bytes were acknowledged", size, l.end)}
+		}
+		l.rescued = make([]byte, l.end-l.synced)
+		if _, err := l.file.ReadAt(l.rescued, l.synced); err != nil {
+			l.rescued = nil
+			return err
+		}
 	}
-	if size < l.end {
-		return &DamageError{trail.SegmentName(l.first), fmt.Errorf("at %d: the file ends there, %d bytes were acknowledged", size, l.end)}
-	}
-	buffered := make([]byte, l.end-l.synced)
-	if _, err := l.file.ReadAt(buffered, l.synced); err != nil {
-		return err
-	}
+	// From here on they are only in memory, until they were written again.
 	if err := l.file.Truncate(l.synced); err != nil {
 		return err
 	}
 	if err := l.sync(); err != nil {
 		return err
 	}
-	if len(buffered) == 0 {
-		return nil
+	if len(l.rescued) > 0 {
+		if _, err := l.file.WriteAt(l.rescued, l.synced); err != nil {
+			return err
+		}
+		if err := l.sync(); err != nil {
+			return err
+		}
 	}
-	if _, err := l.file.WriteAt(buffered, l.synced); err != nil {
-		return err
-	}
-	return l.sync()
+	l.rescued = nil
+	return nil
 }

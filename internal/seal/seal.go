@@ -526,6 +526,7 @@ type owner struct {
 	tileErr    error    // a completed tile could not be kept
 	cause      error    // of the halt
 	haltedAt   time.Time
+	rescued    []byte      // bytes acknowledged as buffered, while repair writes them again
 	lostBefore uint64      // leaves lost before the halt
 	timer      *time.Timer // for the next checkpoint, or repair
 }

@@ -201,6 +201,35 @@ func TestLostTilesAreMadeAgain(t *testing.T) {
 	wantLeaves(t, cfg.Dir, 70_010)
 }
 
+func TestPartialTilesSharedByTwoEdgesStay(t *testing.T) {
+	cfg := newTrail(t)
+	cfg.SegmentBytes, cfg.QueueBytes = 100_000, 1<<16
+	l := open(t, cfg)
+	appendMany(t, l, 0, 90_000)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	v, _, err := trail.OpenView(cfg.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, cfg)
+	if l.Recovery().RebuiltTiles {
+		t.Error("tiles were missing")
+	}
+	appendMany(t, l, 90_000, 20_000)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	partial, err := filepath.Glob(filepath.Join(cfg.Dir, "tile", "*", "*.p", "*"))
+	if err != nil || len(partial) > 3 {
+		t.Errorf("partial tiles that nobody needs are left: %v, %v", partial, err)
+	}
+}
+
 func TestExpiredSegmentsLeaveProofsWhole(t *testing.T) {
 	cfg := newTrail(t)
 	cfg.SegmentBytes = 20_000

@@ -41,9 +41,9 @@ func (s *Server) handler(localOnly bool) http.Handler {
 		route(prefix+"checkpoint", public, http.MethodGet, s.getCheckpoint)
 		route(prefix+"tile/{path...}", public, http.MethodGet, s.getTile)
 		route(prefix+"tile/entries/{path...}", entries, http.MethodGet, s.getEntries)
+		route(prefix+"sm3/tile/{path...}", public, http.MethodGet, s.getSM3Tile)
+		route(prefix+"keys", public, http.MethodGet, s.getKeys)
 	}
-	route("/v1/sm3/tile/{path...}", public, http.MethodGet, s.getSM3Tile)
-	route("/v1/keys", public, http.MethodGet, s.getKeys)
 	route("/healthz", public, http.MethodGet, getHealth)
 	route("/readyz", public, http.MethodGet, s.getReady)
 	route("/{$}", public, http.MethodGet, s.getIndex)

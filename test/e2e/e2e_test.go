@@ -66,7 +66,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "flip": flip, "events": events, "up": up, "kill-9": killHard, "interrupt": interrupt, "post": post,
-			"get": get, "lines": lines, "cut-bytes": cutBytes, "small-disk": smallDisk, "fill": fill, "await": await,
+			"get": get, "lines": lines, "cut-bytes": cutBytes, "small-disk": smallDisk, "fill": fill, "await": await, "soon-intact": soonIntact,
 		},
 	})
 }
@@ -243,6 +243,16 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s: %s never answered %s", args[0], args[2], args[1])
+}
+
+// soon-intact DIR: verify finds nothing wrong, if not at once, then soon.
+func soonIntact(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(20 * time.Second)
+	for ts.Exec("veritrail", "verify", args[0]) != nil {
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s does not verify", args[0])
+		}
+	}
 }
 
 func process(ts *testscript.TestScript, name string) *exec.Cmd {
