@@ -94,7 +94,7 @@ func runVerify(cmd *cobra.Command, target string, f *verifyFlags) error {
 			p.show("%s MB", count(done>>20))
 		}
 	}
-	report, err := verifyTarget(cmd.Context(), target, f, opt)
+	report, err := verifyTarget(cmd.Context(), target, f, &opt)
 	p.clear()
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func runVerify(cmd *cobra.Command, target string, f *verifyFlags) error {
 	if f.asJSON {
 		err = printJSON(cmd.OutOrStdout(), report)
 	} else {
-		err = printReport(cmd.OutOrStdout(), report)
+		err = printReport(cmd.OutOrStdout(), report, len(opt.Checkpoints))
 	}
 	if err != nil {
 		return err
@@ -136,13 +136,13 @@ func keysFrom(s string) ([]string, error) {
 	return out, nil
 }
 
-func verifyTarget(ctx context.Context, target string, f *verifyFlags, opt verify.Options) (*verify.Report, error) {
+func verifyTarget(ctx context.Context, target string, f *verifyFlags, opt *verify.Options) (*verify.Report, error) {
 	if strings.HasPrefix(target, "http://") || strings.HasPrefix(target, "https://") {
 		fetcher, err := newHTTPFetcher(target, f.token, f.ca)
 		if err != nil {
 			return nil, err
 		}
-		return verify.Tiles(ctx, fetcher, opt)
+		return verify.Tiles(ctx, fetcher, *opt)
 	}
 	dir, err := dataDir(target)
 	if err != nil {
@@ -158,13 +158,13 @@ func verifyTarget(ctx context.Context, target string, f *verifyFlags, opt verify
 			return nil, err
 		}
 		defer file.Close()
-		return verify.Case(ctx, file, info.Size(), opt)
+		return verify.Case(ctx, file, info.Size(), *opt)
 	}
 	id, err := trail.ReadIdentity(dir)
 	if errors.Is(err, trail.ErrNoTrail) {
 		if _, err := os.Stat(filepath.Join(dir, trail.CheckpointFile)); err == nil {
 			if _, err := os.Stat(filepath.Join(dir, trail.SegmentsDir)); errors.Is(err, fs.ErrNotExist) {
-				return verify.Tiles(ctx, verify.Dir(dir), opt)
+				return verify.Tiles(ctx, verify.Dir(dir), *opt)
 			}
 		}
 		if _, err := os.Stat(filepath.Join(dir, trail.SegmentsDir)); err != nil {
@@ -180,10 +180,12 @@ func verifyTarget(ctx context.Context, target string, f *verifyFlags, opt verify
 			opt.Checkpoints = append(opt.Checkpoints, verify.Kept{Name: name, Note: note})
 		}
 	}
-	return verify.Trail(ctx, dir, opt)
+	return verify.Trail(ctx, dir, *opt)
 }
 
-func printReport(out io.Writer, r *verify.Report) error {
+// printReport writes a report for people. It was to be compared with so many
+// kept checkpoints.
+func printReport(out io.Writer, r *verify.Report, kept int) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n\n", strings.ToUpper(r.Outcome.String()), r.Kind)
 	row := func(name, format string, args ...any) {
@@ -196,7 +198,7 @@ func printReport(out io.Writer, r *verify.Report) error {
 		row("events", "%s, of a log of %s", count(r.Events), count(r.Size))
 	} else {
 		row("size", "%s events (%s bytes)", count(r.Size), count(r.Bytes))
-		if r.Size > r.Sealed {
+		if r.Size > r.Sealed && r.Outcome != verify.Contradicted {
 			row("unsealed", "%s events are durable, not yet sealed", count(r.Size-r.Sealed))
 		}
 	}
@@ -216,11 +218,10 @@ func printReport(out io.Writer, r *verify.Report) error {
 	if !r.KeysPinned {
 		row("", "these keys came with the evidence: compare them with ones you got elsewhere (--key)")
 	}
-	if len(r.Compared) > 0 {
-		for _, name := range r.Compared {
-			row("compared", "%s agrees", name)
-		}
-	} else {
+	for _, name := range r.Compared {
+		row("compared", "%s agrees", name)
+	}
+	if kept == 0 {
 		row("compared", "with no kept checkpoint: an older state of the same log would look just as intact (--checkpoint)")
 	}
 	if r.Lost > 0 {

@@ -16,7 +16,7 @@ import (
 func TestReadersBesideAWriter(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "trail")
 	state := "XDG_STATE_HOME=" + t.TempDir()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	writer := exec.CommandContext(ctx, program, "record", "--data", dir)
 	writer.Env = append(writer.Environ(), state)
@@ -54,7 +54,7 @@ func TestReadersBesideAWriter(t *testing.T) {
 			t.Fatalf("the writer never signed a checkpoint: %s", said.String())
 		}
 	}
-	for i := range 12 {
+	for i := range 6 {
 		for _, args := range [][]string{
 			{"verify", dir},
 			{"search", "--data", dir, "--where", "sub.user=u7", "--limit", "20"},
