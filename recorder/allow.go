@@ -12,8 +12,8 @@ import (
 // Anything else is refused, so that a misspelt code does not become a blind
 // spot.
 type Allowlist struct {
-	Subjects []string // keys of Subject
-	Actions  []string // patterns, see veritrail.MatchAction
+	Subjects []string // keys of Subject; DefaultAllowlist's when empty
+	Actions  []string // patterns, see veritrail.MatchAction; DefaultAllowlist's when empty
 }
 
 // DefaultAllowlist is the catalogue to start with.
@@ -38,8 +38,11 @@ type allowlist struct {
 }
 
 func (a Allowlist) compile() (allowlist, error) {
-	if len(a.Subjects) == 0 && len(a.Actions) == 0 {
-		a = DefaultAllowlist()
+	if len(a.Subjects) == 0 {
+		a.Subjects = DefaultAllowlist().Subjects
+	}
+	if len(a.Actions) == 0 {
+		a.Actions = DefaultAllowlist().Actions
 	}
 	out := allowlist{subjects: slices.Clone(a.Subjects), exact: make(map[string]bool)}
 	for _, p := range a.Actions {

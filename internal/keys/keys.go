@@ -74,6 +74,17 @@ func (r *Ring) VKeys() []string {
 // Origin is the name of the trail that the keys sign for.
 func (r *Ring) Origin() string { return r.origin }
 
+// Digests says which trees the keys sign for.
+func (r *Ring) Digests() suite.Set {
+	digests := suite.NewSet()
+	for _, k := range kinds {
+		if hasAlgorithm(r.Verifiers(), k.algorithm) {
+			digests |= suite.NewSet(k.digest)
+		}
+	}
+	return digests
+}
+
 // Epoch counts the keys a trail has had. It is 1: these are the first.
 func (r *Ring) Epoch() uint32 { return 1 }
 
@@ -136,6 +147,25 @@ func create(disk durable.FS, random io.Reader, dir, origin string, digests suite
 		return nil, fmt.Errorf("keys: %w", err)
 	}
 	return Open(dir)
+}
+
+// Begun says what the keys that an interrupted Create left in dir are for, so
+// that Create can be asked for the same again. The origin is empty when there
+// are none.
+func Begun(dir string) (origin string, digests suite.Set, err error) {
+	digests = suite.NewSet()
+	for _, k := range kinds {
+		s, err := k.read(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", 0, err
+		}
+		origin = s.Verifier().Name()
+		digests |= suite.NewSet(k.digest)
+	}
+	return origin, digests, nil
 }
 
 // kind is one of the private files.

@@ -51,16 +51,41 @@ func Begin(dir, origin string, sm3 bool) (*keys.Ring, error) {
 	if err := durable.MkdirAll(dir); err != nil {
 		return nil, err
 	}
-	ring, err := keys.Create(keysDir, id.Origin, id.Digests)
-	if errors.Is(err, fs.ErrExist) { // a crash came between the keys and the trail
-		if ring, err = keys.Open(keysDir); err == nil {
-			id.Origin = ring.Origin()
+	ring, err := beginKeys(keysDir, &id, origin != "")
+	if err != nil {
+		return nil, err
+	}
+	if err := trail.Create(durable.OS, dir, id); err != nil {
+		return nil, err
+	}
+	return ring, nil
+}
+
+// beginKeys makes the keys of a new trail. When a crash interrupted an earlier
+// beginning, the keys made then, all or some, are those of the trail, and say
+// what it is; named means that the origin is the caller's wish, which they must
+// then be for.
+func beginKeys(dir string, id *trail.Identity, named bool) (*keys.Ring, error) {
+	origin, digests, err := keys.Begun(dir)
+	if err != nil {
+		return nil, err
+	}
+	if origin != "" {
+		if named && origin != id.Origin {
+			return nil, fmt.Errorf("%s: holds keys of %s, made for a trail that was not begun; name that origin, or remove them", dir, origin)
 		}
+		id.Origin = origin
+		id.Digests |= digests
+	}
+	ring, err := keys.Create(dir, id.Origin, id.Digests)
+	if errors.Is(err, fs.ErrExist) {
+		ring, err = keys.Open(dir)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return ring, trail.Create(durable.OS, dir, id)
+	id.Digests = ring.Digests()
+	return ring, nil
 }
 
 // checkVacant keeps a trail from being begun beside the remains of another.

@@ -95,6 +95,11 @@ func TestMetricsKnowOnlyTheRoutes(t *testing.T) {
 		s.get(path)
 	}
 	s.post(event(1)+"\n"+bad, "")
+	// The note of the rejection is not waited for, nor is the count of a request
+	// that has had its answer.
+	await(t, "all is counted", func() bool {
+		return s.rec.Stats().Leaves == 2 && strings.Contains(string(s.get("/metrics").body), `code="207"`)
+	})
 	text := string(s.get("/metrics").body)
 	for _, want := range []string{
 		`veritrail_http_requests_total{code="207",route="/v1/events"} 1`,
