@@ -56,13 +56,14 @@ func sealed(t testing.TB, n int, segmentBytes int64, digests ...suite.Digest) (d
 
 func TestTrailOfTheWriterIsIntact(t *testing.T) {
 	for _, digests := range [][]suite.Digest{nil, {suite.SM3}} {
-		dir, vkeys, size := sealed(t, 70_000, 4<<20, digests...)
+		n := 70_000 >> len(digests) // past a full tile with SHA-256
+		dir, vkeys, size := sealed(t, n, 2<<20, digests...)
 		rep, err := Trail(context.Background(), dir, Options{Keys: vkeys})
 		if err != nil {
 			t.Fatal(err)
 		}
 		wantFindings(t, rep)
-		if rep.Size != 70_000 || rep.Sealed != 70_000 || rep.Bytes != uint64(size) || rep.Segments < 3 {
+		if rep.Size != uint64(n) || rep.Sealed != uint64(n) || rep.Bytes != uint64(size) || rep.Segments < 3 {
 			t.Errorf("%+v", rep)
 		}
 	}

@@ -71,9 +71,21 @@ next:
 				continue next
 			}
 		}
-		out = append(out, safe(pair.Key)+"="+safe(pair.Value))
+		out = append(out, safe(pair.Key)+"="+short(safe(pair.Value)))
 	}
 	return strings.Join(out, " ")
+}
+
+// short is a value for a table; show has it whole.
+func short(s string) string {
+	const most = 100
+	n := 0
+	for i := range s {
+		if n++; n > most {
+			return s[:i] + "…"
+		}
+	}
+	return s
 }
 
 // recorderKeys are what every event's context holds; tables leave it out.

@@ -227,11 +227,20 @@ func announce(out io.Writer, cfg *config, sc *server.Config, base string) {
 record an event:
   curl -H "Authorization: Bearer $(cat %s)" -d '{"sub":{"user":"u1"},"act":"AUTH.LOGIN.OK"}' %s/v1/events
 find it, and check everything:
-  veritrail search%s --where 'act=AUTH.*'
-  veritrail verify%s
+  %s search%s --where 'act=AUTH.*'
+  %s verify%s
 
 stop with Ctrl-C
-`, token, base, data, strings.TrimPrefix(data, " --data"))
+`, token, base, self(), data, self(), strings.TrimPrefix(data, " --data"))
+}
+
+// self is how this program was called, as people type it.
+func self() string {
+	name, err := os.Executable()
+	if err == nil && strings.Contains(filepath.ToSlash(name), "/go-build") {
+		return "go run ./cmd/veritrail" // a build that is gone when it ends
+	}
+	return filepath.Base(os.Args[0])
 }
 
 func ignoreNetClosed(err error) error {

@@ -83,13 +83,13 @@ func checkProof(t testing.TB, leaf []byte, index uint64, hashes []string, c chec
 }
 
 func TestEventComesWithAProofThatHolds(t *testing.T) {
-	for _, size := range []int{1, 255, 256, 257, 700} {
+	for _, size := range []int{1, 256, 257, 600} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			s := newSite(t, withSM3)
 			p := s.post(events(0, size-1)+`{"act":"APP.TEST","sub":{"user":"<&>\u2028é"}}`, "")
 			s.seal()
 			for i := range p.Results {
-				if i > 2 && i < size-3 && i%97 != 0 {
+				if i > 2 && i < size-3 && i%197 != 0 {
 					continue
 				}
 				id := p.Results[i].ID

@@ -59,7 +59,7 @@ const statusClientGone = 499
 
 // maxViolations are listed in full in one answer. From there on each event
 // lists its first.
-const maxViolations = 10_000
+const maxViolations = 1000
 
 func (s *Server) postEvents(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Recorder == nil {

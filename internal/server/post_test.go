@@ -101,7 +101,7 @@ func TestPostNamesWhatARejectedEventBrokeAndNoValue(t *testing.T) {
 
 func TestPostBoundsTheViolationsItLists(t *testing.T) {
 	s := newSite(t)
-	const lines, each = 700, 16
+	const lines, each = 70, 16
 	var line strings.Builder
 	for i := range each {
 		fmt.Fprintf(&line, `"x%c":1,`, 'a'+i)
@@ -123,7 +123,7 @@ func TestPostBoundsTheViolationsItLists(t *testing.T) {
 
 func TestPostKeepsTheOrder(t *testing.T) {
 	s := newSite(t)
-	const n = 2000
+	const n = 600
 	p := s.post(events(0, n), "application/x-ndjson")
 	if p.status != http.StatusCreated || len(p.Results) != n {
 		t.Fatalf("got %d, %d results", p.status, len(p.Results))
