@@ -878,7 +878,7 @@ func TestWhatRecoveryCutIsOnRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	torn := append(whole[:len(whole):len(whole)], "VTF\x01\x01"...)
+	torn := slices.Concat(whole, []byte("VTF\x01\x01"))
 	if err := os.WriteFile(segment, torn, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func caseOf(t testing.TB, a *author, edit func(*evidence.Event)) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer scratch.Close() //nolint:errcheck // scratch
+	defer scratch.Close()
 	var out bytes.Buffer
 	w, err := evidence.NewWriter(&out, evidence.Config{
 		Created: epoch, Origin: origin, Checkpoint: a.note, VKeys: a.vkeys, TreeSize: 20, Root: a.trees.Root(), SM3Root: a.trees.SM3Root(),

@@ -129,7 +129,7 @@ func (c *trailCheck) describe(f *segment.Frame, x *found, e edit) Finding {
 	leaf := f.FirstLeaf + uint64(e.old)
 	g := Finding{Outcome: Contradicted, Check: e.check, Segment: c.g.Name, Offset: f.LineOffset(x.start(e.now)), Leaf: leaf, LastLeaf: leaf, HasLeaf: true}
 	if e.olds > 1 {
-		g.LastLeaf = leaf + uint64(e.olds) - 1 //nolint:gosec // above 1
+		g.LastLeaf = leaf + uint64(e.olds) - 1
 	}
 	if e.nows > 0 {
 		g.EventID = x.id(e.now)
@@ -202,7 +202,7 @@ func (c *trailCheck) headless(p *piece) bool {
 		return false
 	}
 	f := segment.Frame{Offset: p.frame.Offset}
-	f.FirstLeaf, f.Count = c.next, int(count) //nolint:gosec // bounded above
+	f.FirstLeaf, f.Count = c.next, int(count)
 	if len(c.trees) > 1 {
 		f.SM3Root = new(suite.Hash)
 	}

@@ -83,7 +83,7 @@ func Tiles(ctx context.Context, from Fetcher, opts Options) (*Report, error) {
 		f.Segment = "checkpoint"
 		rep.add(f)
 		t.finish(rep)
-		return rep, nil
+		return rep, nil //nolint:nilerr // it is a finding, above
 	}
 	rep.Origin, rep.Size = o.Origin, o.Size
 	f, signed := judge(&o, o.Origin, "the checkpoint")
@@ -269,7 +269,7 @@ func (c *tilesCheck) read(ctx context.Context, opts Options, kept []*mark) error
 		if c.lost {
 			return nil
 		}
-		opts.progress(int64(c.next), int64(min(c.size, 1<<62))) //nolint:gosec // for display
+		opts.progress(int64(c.next), int64(min(c.size, 1<<62)))
 	}
 	return ctx.Err()
 }
@@ -392,7 +392,7 @@ func (c *tilesCheck) changedTile(s *tileTree, b *bundle, edits []edit) {
 	for _, e := range edits {
 		leaf := b.n<<tlog.TileHeight + uint64(e.old)
 		c.rep.add(Finding{Outcome: Contradicted, Check: tileChanged, Segment: s.path(tlog.Tile{N: b.n, Width: b.width}),
-			Offset: int64(e.old) * suite.Size, Leaf: leaf, LastLeaf: leaf + uint64(max(e.olds, 1)) - 1, HasLeaf: true, //nolint:gosec // at least 0
+			Offset: int64(e.old) * suite.Size, Leaf: leaf, LastLeaf: leaf + uint64(max(e.olds, 1)) - 1, HasLeaf: true,
 			Detail: "the hashes are not those of the leaves"})
 	}
 }
@@ -401,7 +401,7 @@ func (c *tilesCheck) changedLeaves(b *bundle, edits []edit) {
 	for _, e := range edits {
 		leaf := b.n<<tlog.TileHeight + uint64(e.old)
 		f := Finding{Outcome: Contradicted, Check: e.check, Segment: tlog.BundlePath(b.n, b.width), Leaf: leaf,
-			LastLeaf: leaf + uint64(max(e.olds, 1)) - 1, HasLeaf: true, Detail: "not the leaves that the tree was built of"} //nolint:gosec // at least 0
+			LastLeaf: leaf + uint64(max(e.olds, 1)) - 1, HasLeaf: true, Detail: "not the leaves that the tree was built of"}
 		for _, l := range b.leaves[:min(e.now, len(b.leaves))] {
 			f.Offset += int64(2 + len(l))
 		}

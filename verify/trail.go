@@ -94,7 +94,6 @@ type trailCheck struct {
 	sealed    opened // the newest checkpoint that holds
 	isSealed  bool
 	unknown   int   // checkpoints no trusted key signed
-	strangers int   // signed ones of another origin, in frames
 	tailAt    int64 // where the last segment was cut off, 0 when it was not
 	// The finding about the frame before, when it may yet turn out to be due
 	// to a leaf too few or too many in it; -1 when none.
@@ -113,7 +112,7 @@ type mark struct {
 func (c *trailCheck) identify() error {
 	id, idErr := trail.ReadIdentity(c.dir)
 	files, err := trail.Segments(c.dir)
-	if err != nil && !(errors.Is(err, fs.ErrNotExist) && idErr == nil) {
+	if err != nil && (!errors.Is(err, fs.ErrNotExist) || idErr != nil) {
 		if errors.Is(idErr, trail.ErrNoTrail) {
 			return idErr
 		}
@@ -511,7 +510,7 @@ func (c *trailCheck) frame(p *piece) {
 func (c *trailCheck) events(f *segment.Frame, hashes [][]suite.Hash) {
 	n := len(hashes[0])
 	c.rep.Events += uint64(n)
-	c.rep.Bytes += uint64(max(0, len(f.Body)-f.Count*5)) //nolint:gosec // not negative
+	c.rep.Bytes += uint64(max(0, len(f.Body)-f.Count*5))
 	if c.rep.FirstTime.IsZero() {
 		c.rep.FirstTime = f.Time
 	}
@@ -667,7 +666,7 @@ func (c *trailCheck) rangeFinding(check string, p *piece, first, end uint64, det
 	f := Finding{Outcome: Contradicted, Check: check, Segment: c.g.Name, Offset: p.frame.Offset, Leaf: first, LastLeaf: end - 1, HasLeaf: true, Detail: detail}
 	body := p.frame.Body[min(len(p.frame.Body), p.frame.Count*4):]
 	ends := segment.SplitLines(nil, body)
-	if i := int(first - p.frame.FirstLeaf); i < len(ends) { //nolint:gosec // within a frame
+	if i := int(first - p.frame.FirstLeaf); i < len(ends) {
 		start := 0
 		if i > 0 {
 			start = ends[i-1] + 1

@@ -89,9 +89,7 @@ func runVerify(cmd *cobra.Command, target string, f *verifyFlags) error {
 	p := newProgress("verifying")
 	opt.Progress = func(done, total int64) {
 		if total > 0 {
-			p.show("%d %% of %s MB", done*100/total, count(total>>20))
-		} else {
-			p.show("%s MB", count(done>>20))
+			p.show("%d %%", done*100/total)
 		}
 	}
 	report, err := verifyTarget(cmd.Context(), target, f, &opt)

@@ -268,10 +268,14 @@ func (p Pending) WaitSealed(ctx context.Context) error {
 			q.mu.Unlock()
 			return nil
 		}
-		err, signed := q.halted, q.signed
-		if q.ended {
+		var err error
+		switch {
+		case q.ended:
 			err = ErrClosed
+		case q.halted != nil:
+			err = fmt.Errorf("%w: %w", ErrHalted, q.halted)
 		}
+		signed := q.signed
 		q.mu.Unlock()
 		if err != nil {
 			return fmt.Errorf("leaf %d is durable, but not sealed: %w", leaf, err)

@@ -101,8 +101,9 @@ func (r *Reader) follows(f *Frame) error {
 	return nil
 }
 
-// Peek reads the frame that Next would, whatever its checksums and links say,
-// as far as it has a sound header and all its bytes.
+// Peek reads the frame that Next would, whatever its body and links say. On an
+// error the header is sound exactly when Hash is not zero, as when the file
+// ends inside the body.
 func (r *Reader) Peek() (Frame, error) { return r.frame(r.off) }
 
 // Accept goes on behind f, a frame from Peek.

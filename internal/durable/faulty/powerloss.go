@@ -62,7 +62,7 @@ func NewPowerLoss(root string, random *rand.Rand, steps int) (*PowerLoss, error)
 		if err != nil || e.IsDir() {
 			return err
 		}
-		b, err := os.ReadFile(name)
+		b, err := os.ReadFile(name) //nolint:gosec // a test's own directory
 		d.names[name] = &inode{stable: b}
 		return err
 	})
@@ -190,7 +190,7 @@ func (d *PowerLoss) OpenFile(name string) (durable.File, error) {
 	}, nothing)
 	if err != nil {
 		if out != nil && errors.Is(err, ErrPowerLost) {
-			err = errors.Join(err, out.File.Close())
+			err = errors.Join(err, out.Close())
 		}
 		return nil, err
 	}
