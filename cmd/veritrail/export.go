@@ -57,6 +57,9 @@ Events not yet under a checkpoint are counted and left out.`,
 				return err
 			}
 			defer s.Close()
+			if s.damage != nil {
+				return &coded{exitNotHeld, fmt.Errorf("the trail is damaged: %w", s.damage)}
+			}
 			_, vkeys, err := keys.ReadVKeys(filepath.Join(dir, trail.KeysDir))
 			if err != nil {
 				return err
@@ -65,9 +68,9 @@ Events not yet under a checkpoint are counted and left out.`,
 				if len(f.query.where) > 0 || f.query.since != "" || f.query.until != "" {
 					return usageError("--tiles exports the whole log: --where, --since and --until go with -o")
 				}
-				return exportTiles(cmd, s, vkeys, f.tiles)
+				return exportTiles(cmd, s.Sealed, vkeys, f.tiles)
 			}
-			return exportCase(cmd, s, vkeys, q, f.query.text(q), f.out)
+			return exportCase(cmd, s.Sealed, vkeys, q, f.query.text(q), f.out)
 		},
 	}
 	dataFlag(c, &f.data)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/veritrail/veritrail/internal/checkpoint"
 	"github.com/veritrail/veritrail/internal/durable"
 	"github.com/veritrail/veritrail/internal/keys"
 	"github.com/veritrail/veritrail/internal/trail"
@@ -132,9 +133,16 @@ func (k *keeper) close() error {
 	return nil
 }
 
-// openSealed reads a trail as it is now, under its newest checkpoint. The keys
-// are the trail's own.
-func openSealed(dir string) (*trail.Sealed, error) {
+// source is a trail to read from, under its newest checkpoint.
+type source struct {
+	*trail.Sealed
+	// damage says why nothing of it can be proved: it ends before what the
+	// checkpoint signed. What is left can be read all the same.
+	damage error
+}
+
+// openSealed reads a trail as it is now. The keys are the trail's own.
+func openSealed(dir string) (*source, error) {
 	// The checkpoint first: the trail may grow meanwhile, and must not be
 	// shorter than what was signed.
 	note, err := trail.ReadCheckpoint(dir)
@@ -152,11 +160,19 @@ func openSealed(dir string) (*trail.Sealed, error) {
 	if err != nil {
 		return nil, errors.Join(err, view.Close())
 	}
+	c, _, err := checkpoint.Open(note, trusted)
+	if err != nil {
+		return nil, errors.Join(&coded{exitNotHeld, fmt.Errorf("%w; see: veritrail verify %s", err, dir)}, view.Close())
+	}
+	if c.Size > view.Size() {
+		damage := fmt.Errorf("only the first %s of %s signed events can be read, and none can be proved; see: veritrail verify %s", count(view.Size()), count(c.Size), dir)
+		return &source{&trail.Sealed{View: view, Note: note, Checkpoint: c}, damage}, nil
+	}
 	sealed, err := view.Seal(note, trusted)
 	if err != nil {
 		return nil, errors.Join(err, view.Close())
 	}
-	return sealed, nil
+	return &source{Sealed: sealed}, nil
 }
 
 func explainNoTrail(dir string, err error) error {

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/veritrail/veritrail/internal/search"
-	"github.com/veritrail/veritrail/internal/trail"
 )
 
 // queryFlags are the conditions search, stats and export share.
@@ -60,7 +59,7 @@ func (f *queryFlags) text(q *search.Query) []string {
 // hitJSON is a found event as programs get it.
 type hitJSON struct {
 	Leaf   uint64          `json:"leaf"`
-	Proof  string          `json:"proof"` // holds, not-sealed, fails
+	Proof  string          `json:"proof"` // holds, not-sealed, fails, unchecked
 	Detail string          `json:"detail,omitempty"`
 	Event  json.RawMessage `json:"event"`
 }
@@ -70,10 +69,14 @@ const (
 	proofHolds     = "holds"
 	proofNotSealed = "not-sealed"
 	proofFails     = "fails"
+	proofUnchecked = "unchecked"
 )
 
 // prove says whether a leaf's proof holds, and if not, why.
-func prove(s *trail.Sealed, index uint64, leaf []byte) (status, detail string) {
+func prove(s *source, index uint64, leaf []byte) (status, detail string) {
+	if s.damage != nil {
+		return proofUnchecked, s.damage.Error()
+	}
 	if index >= s.Checkpoint.Size {
 		return proofNotSealed, "durable, not yet under a checkpoint"
 	}
@@ -83,7 +86,7 @@ func prove(s *trail.Sealed, index uint64, leaf []byte) (status, detail string) {
 	return proofHolds, ""
 }
 
-var proofMarks = map[string]string{proofHolds: "✓", proofNotSealed: "…", proofFails: "✗"}
+var proofMarks = map[string]string{proofHolds: "✓", proofNotSealed: "…", proofFails: "✗", proofUnchecked: "?"}
 
 func newSearch() *cobra.Command {
 	var f struct {
@@ -98,10 +101,11 @@ func newSearch() *cobra.Command {
 		Long: `Scans the sealed records for events that fulfil all conditions, oldest first, and
 checks for each that it is under the newest checkpoint:
 
-  ✓  its proof holds     …  durable, not yet under a checkpoint     ✗  its proof fails
+  ✓  its proof holds     …  durable, not yet under a checkpoint
+  ✗  its proof fails     ?  the trail is damaged, and nothing can be proved
 
-The exit code is 1 when a proof fails, and 3 when a part of the trail could not
-be searched.`,
+The exit code is 1 when a proof fails or none can be made, and 3 when a part of
+the trail could not be searched.`,
 		Example: `  veritrail search --where 'act=AUTH.LOGIN.*' --where 'sub.user=10086' --since 7d
   veritrail search --where 'sev>=ERROR' --json | jq .event.act`,
 		Args: cobra.NoArgs,
@@ -142,7 +146,7 @@ var errEnough = fmt.Errorf("enough hits")
 
 type hitPrinter struct {
 	out         io.Writer
-	sealed      *trail.Sealed
+	sealed      *source
 	asJSON      bool
 	limit       int
 	hits, fails int
@@ -182,8 +186,11 @@ func (p *hitPrinter) finish(gaps []search.Gap) error {
 	for _, g := range gaps {
 		fmt.Fprintf(os.Stderr, "not searched: leaves %d to %d: %v\n", g.First, g.End-1, g.Err)
 	}
+	if p.sealed.damage != nil {
+		fmt.Fprintf(os.Stderr, "the trail is damaged: %v\n", p.sealed.damage)
+	}
 	switch {
-	case p.fails > 0:
+	case p.fails > 0, p.sealed.damage != nil:
 		return &coded{exitNotHeld, errReported}
 	case len(gaps) > 0:
 		return &coded{exitNotDone, errReported}

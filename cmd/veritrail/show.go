@@ -62,7 +62,7 @@ func newShow() *cobra.Command {
 			} else {
 				err = printEvent(cmd.OutOrStdout(), s, index, leaf, place, status, detail)
 			}
-			if err == nil && status == proofFails {
+			if err == nil && (status == proofFails || status == proofUnchecked) {
 				err = &coded{exitNotHeld, errReported}
 			}
 			return err
@@ -76,7 +76,7 @@ func newShow() *cobra.Command {
 }
 
 // findLeaf is the index of the event named by index or id.
-func findLeaf(cmd *cobra.Command, s *trail.Sealed, name string) (uint64, error) {
+func findLeaf(cmd *cobra.Command, s *source, name string) (uint64, error) {
 	if n, err := strconv.ParseUint(name, 10, 64); err == nil {
 		if n >= s.Size() {
 			return 0, usageError("leaf %d: the trail has %d", n, s.Size())
@@ -107,7 +107,10 @@ func findLeaf(cmd *cobra.Command, s *trail.Sealed, name string) (uint64, error) 
 }
 
 // printTlogProof writes a proof in the format of c2sp.org/tlog-proof.
-func printTlogProof(w io.Writer, s *trail.Sealed, index uint64, leaf []byte) error {
+func printTlogProof(w io.Writer, s *source, index uint64, leaf []byte) error {
+	if s.damage != nil {
+		return &coded{exitNotHeld, s.damage}
+	}
 	if index >= s.Checkpoint.Size {
 		return fmt.Errorf("leaf %d: durable, not yet under a checkpoint", index)
 	}
@@ -125,7 +128,7 @@ func printTlogProof(w io.Writer, s *trail.Sealed, index uint64, leaf []byte) err
 	return err
 }
 
-func printEvent(out io.Writer, s *trail.Sealed, index uint64, leaf []byte, place trail.Place, status, detail string) error {
+func printEvent(out io.Writer, s *source, index uint64, leaf []byte, place trail.Place, status, detail string) error {
 	e, err := veritrail.ParseEvent(leaf)
 	if err != nil {
 		return fmt.Errorf("leaf %d: not an event", index)
@@ -157,6 +160,8 @@ func printEvent(out io.Writer, s *trail.Sealed, index uint64, leaf []byte, place
 		row("proof", fmt.Sprintf("holds, under the checkpoint of %d leaves of %s", s.Checkpoint.Size, s.Checkpoint.Origin))
 	case proofNotSealed:
 		row("proof", "none yet: "+detail)
+	case proofUnchecked:
+		row("proof", "could not be made: "+detail)
 	default:
 		row("proof", "FAILS: "+detail)
 	}

@@ -64,6 +64,9 @@ func newStats() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if s.damage != nil {
+				fmt.Fprintf(os.Stderr, "the trail is damaged: %v\n", s.damage)
+			}
 			if f.asJSON {
 				return printJSON(cmd.OutOrStdout(), st)
 			}
@@ -80,9 +83,9 @@ func newStats() *cobra.Command {
 // maxSubjects bounds what is remembered of a trail with very many subjects.
 const maxSubjects = 1 << 20
 
-func gatherStats(cmd *cobra.Command, dir string, s *trail.Sealed, q *search.Query) (*statsJSON, error) {
+func gatherStats(cmd *cobra.Command, dir string, s *source, q *search.Query) (*statsJSON, error) {
 	st := &statsJSON{
-		Origin: s.Checkpoint.Origin, Size: s.Size(), Sealed: s.Checkpoint.Size,
+		Origin: s.Checkpoint.Origin, Size: s.Size(), Sealed: min(s.Checkpoint.Size, s.Size()),
 		Actions: map[string]int{}, Severities: map[string]int{}, Subjects: map[string]int{}, Hours: map[string]int{},
 	}
 	files, err := trail.Segments(dir)
