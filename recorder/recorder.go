@@ -113,6 +113,9 @@ var (
 	// ErrNotDurable: the event could not be made durable. It may be in the
 	// trail all the same after a crash.
 	ErrNotDurable = seal.ErrNotDurable
+	// ErrNotSealed: the event is durable, and AckSealed was not reached. A
+	// later checkpoint will cover it.
+	ErrNotSealed = seal.ErrNotSealed
 	// ErrClosed: the Recorder was closed.
 	ErrClosed = seal.ErrClosed
 	// ErrDamaged: acknowledged data is damaged; the trail can only be read.

@@ -103,6 +103,9 @@ var (
 	// ErrNotDurable: the batch a leaf was in could not be made durable. The
 	// leaf may be in the trail all the same after a crash.
 	ErrNotDurable = errors.New("not durable")
+	// ErrNotSealed: the leaf is durable, and the trail halted or was closed
+	// before a checkpoint covered it. A later one will.
+	ErrNotSealed = errors.New("durable, but not sealed")
 	// ErrLocked: another process writes to the trail.
 	ErrLocked = durable.ErrLocked
 	// ErrClosed: the log was closed.
@@ -273,12 +276,12 @@ func (p Pending) WaitSealed(ctx context.Context) error {
 		case q.ended:
 			err = ErrClosed
 		case q.halted != nil:
-			err = fmt.Errorf("%w: %w", ErrHalted, q.halted)
+			err = q.halted
 		}
 		signed := q.signed
 		q.mu.Unlock()
 		if err != nil {
-			return fmt.Errorf("leaf %d is durable, but not sealed: %w", leaf, err)
+			return fmt.Errorf("leaf %d: %w: %w", leaf, ErrNotSealed, err)
 		}
 		select {
 		case <-signed:
