@@ -46,7 +46,7 @@ type Config struct {
 	CheckpointEvery  time.Duration // a checkpoint at least this often while leaves arrive; 1 s when 0
 	CheckpointLeaves uint64        // and after so many leaves; 65,536 when 0
 	RetryEvery       time.Duration // how often a halted log looks whether it can go on; 1 s when 0
-	QueueBytes       int           // of leaves waiting for the disk before callers must wait; 8 MiB, which is the most, when 0
+	QueueBytes       int           // of leaves waiting for the disk before callers must wait; 2 MiB when 0, at most 8
 
 	Now func() time.Time // time.Now when nil
 	// Published is called with each new checkpoint, by the owner, after it is
@@ -81,7 +81,7 @@ func (c *Config) setDefaults() {
 		c.RetryEvery = time.Second
 	}
 	if c.QueueBytes == 0 {
-		c.QueueBytes = 8 << 20
+		c.QueueBytes = 2 << 20
 	}
 	c.QueueBytes = min(c.QueueBytes, segment.MaxFrameBody/2)
 	if c.Now == nil {
