@@ -240,15 +240,9 @@ func (c *trailCheck) misfit(p *piece) {
 		c.linked = false
 		return
 	}
-	if !c.inOrder(p) {
+	if !c.enter(p) {
 		return
 	}
-	if c.linked && !p.after && f.Previous != c.link {
-		c.frameFinding(Contradicted, linkBroken, p, "the frame does not link to the one before it")
-	}
-	c.link, c.linked = f.Hash, true
-	c.disordered = -1
-	c.rep.Frames++
 	if f.Kind == segment.Checkpoint || p.cut {
 		c.frameFinding(Contradicted, frameDamaged, p, "the frame is not as long as its header says")
 		c.next += uint64(f.Count)

@@ -463,6 +463,21 @@ func (c *trailCheck) miscounted(next uint64) {
 	c.lose()
 }
 
+// enter goes on to a frame whose header is sound, after comparing its place and
+// its link. It returns false when the frame has no place here.
+func (c *trailCheck) enter(p *piece) bool {
+	if !c.inOrder(p) {
+		return false
+	}
+	if c.linked && !p.after && p.frame.Previous != c.link {
+		c.frameFinding(Contradicted, linkBroken, p, "the frame does not link to the one before it")
+	}
+	c.link, c.linked = p.frame.Hash, true
+	c.disordered = -1
+	c.rep.Frames++
+	return true
+}
+
 // frame checks a frame whose header is sound.
 func (c *trailCheck) frame(p *piece) {
 	f := &p.frame
@@ -470,15 +485,9 @@ func (c *trailCheck) frame(p *piece) {
 	if !holds && c.torn(p) {
 		return
 	}
-	if !c.inOrder(p) {
+	if !c.enter(p) {
 		return
 	}
-	if c.linked && !p.after && f.Previous != c.link {
-		c.frameFinding(Contradicted, linkBroken, p, "the frame does not link to the one before it")
-	}
-	c.link, c.linked = f.Hash, true
-	c.disordered = -1
-	c.rep.Frames++
 	if (f.SM3Root != nil) != (len(c.trees) > 1) {
 		c.frameFinding(Contradicted, frameDamaged, p, "the frame's digests are not those of the trail")
 		c.next = f.FirstLeaf + uint64(f.Count)

@@ -44,15 +44,7 @@ Events not yet under a checkpoint are counted and left out.`,
 			if (f.out == "") == (f.tiles == "") {
 				return usageError("say what to write: -o CASE.zip or --tiles DIR")
 			}
-			q, err := f.query.query()
-			if err != nil {
-				return err
-			}
-			dir, err := dataDir(f.data)
-			if err != nil {
-				return err
-			}
-			s, err := openSealed(dir)
+			q, s, err := f.query.open(f.data)
 			if err != nil {
 				return err
 			}
@@ -60,7 +52,7 @@ Events not yet under a checkpoint are counted and left out.`,
 			if s.damage != nil {
 				return &coded{exitNotHeld, fmt.Errorf("the trail is damaged: %w", s.damage)}
 			}
-			_, vkeys, err := keys.ReadVKeys(filepath.Join(dir, trail.KeysDir))
+			_, vkeys, err := keys.ReadVKeys(filepath.Join(s.dir, trail.KeysDir))
 			if err != nil {
 				return err
 			}

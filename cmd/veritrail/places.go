@@ -136,6 +136,7 @@ func (k *keeper) close() error {
 // source is a trail to read from, under its newest checkpoint.
 type source struct {
 	*trail.Sealed
+	dir string
 	// damage says why nothing of it can be proved: it ends before what the
 	// checkpoint signed. What is left can be read all the same.
 	damage error
@@ -166,13 +167,13 @@ func openSealed(dir string) (*source, error) {
 	}
 	if c.Size > view.Size() {
 		damage := fmt.Errorf("only the first %s of %s signed events can be read, and none can be proved; see: veritrail verify %s", count(view.Size()), count(c.Size), dir)
-		return &source{&trail.Sealed{View: view, Note: note, Checkpoint: c}, damage}, nil
+		return &source{&trail.Sealed{View: view, Note: note, Checkpoint: c}, dir, damage}, nil
 	}
 	sealed, err := view.Seal(note, trusted)
 	if err != nil {
 		return nil, errors.Join(err, view.Close())
 	}
-	return &source{Sealed: sealed}, nil
+	return &source{Sealed: sealed, dir: dir}, nil
 }
 
 func explainNoTrail(dir string, err error) error {

@@ -44,6 +44,21 @@ func (f *queryFlags) query() (*search.Query, error) {
 	return q, nil
 }
 
+// open reads the conditions and opens the trail they are for. The caller
+// closes the source.
+func (f *queryFlags) open(data string) (*search.Query, *source, error) {
+	q, err := f.query()
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := dataDir(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := openSealed(dir)
+	return q, s, err
+}
+
 // text is the query as a case's manifest says it.
 func (f *queryFlags) text(q *search.Query) []string {
 	out := append([]string{}, f.where...)
@@ -110,15 +125,7 @@ the trail could not be searched.`,
   veritrail search --where 'sev>=ERROR' --json | jq .event.act`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			q, err := f.query.query()
-			if err != nil {
-				return err
-			}
-			dir, err := dataDir(f.data)
-			if err != nil {
-				return err
-			}
-			sealed, err := openSealed(dir)
+			q, sealed, err := f.query.open(f.data)
 			if err != nil {
 				return err
 			}

@@ -47,20 +47,12 @@ func newStats() *cobra.Command {
   veritrail stats --where 'act=AUTH.*' --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			q, err := f.query.query()
-			if err != nil {
-				return err
-			}
-			dir, err := dataDir(f.data)
-			if err != nil {
-				return err
-			}
-			s, err := openSealed(dir)
+			q, s, err := f.query.open(f.data)
 			if err != nil {
 				return err
 			}
 			defer s.Close()
-			st, err := gatherStats(cmd, dir, s, q)
+			st, err := gatherStats(cmd, s, q)
 			if err != nil {
 				return err
 			}
@@ -83,12 +75,12 @@ func newStats() *cobra.Command {
 // maxSubjects bounds what is remembered of a trail with very many subjects.
 const maxSubjects = 1 << 20
 
-func gatherStats(cmd *cobra.Command, dir string, s *source, q *search.Query) (*statsJSON, error) {
+func gatherStats(cmd *cobra.Command, s *source, q *search.Query) (*statsJSON, error) {
 	st := &statsJSON{
 		Origin: s.Checkpoint.Origin, Size: s.Size(), Sealed: min(s.Checkpoint.Size, s.Size()),
 		Actions: map[string]int{}, Severities: map[string]int{}, Subjects: map[string]int{}, Hours: map[string]int{},
 	}
-	files, err := trail.Segments(dir)
+	files, err := trail.Segments(s.dir)
 	if err != nil {
 		return nil, err
 	}
