@@ -94,6 +94,9 @@ func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger) (err 
 		return fmt.Errorf("%w; choose another address with --listen", err)
 	}
 	defer func() { err = errors.Join(err, ignoreNetClosed(listener.Close())) }()
+	if addr, ok := listener.Addr().(*net.TCPAddr); tlsConfig == nil && (!ok || !addr.IP.IsLoopback()) {
+		return usageError("--listen %s: not a loopback address: the token and the events would cross the network in the clear; configure tls", cfg.Listen)
+	}
 	sc := server.Config{Dir: cfg.Data, PublicTiles: cfg.PublicTiles, Log: log}
 	rec, kept, err := openKept(rc)
 	switch {

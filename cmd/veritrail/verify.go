@@ -321,5 +321,9 @@ func readToken(name string) (string, error) {
 	if err != nil {
 		return "", usageError("token: %w", err)
 	}
-	return strings.TrimSpace(string(b)), nil
+	token := strings.TrimSpace(string(b))
+	if token == "" || strings.ContainsAny(token, " \t\r\n") {
+		return "", usageError("token: %s: want one line without white space", name)
+	}
+	return token, nil
 }
