@@ -165,6 +165,7 @@ type frameEntry struct {
 	lines      int64  // where its lines begin in the file
 	size       int    // of its lines
 	time       time.Time
+	damage     error // its leaves can't be read
 }
 
 type bundleEntry struct {
@@ -225,14 +226,37 @@ func (x *segmentIndex) extend(end uint64) error {
 			}
 			continue
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			err = x.add(&f)
+		} else if x.pass(err) {
+			continue
 		}
-		if err := x.add(&f); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// pass goes on behind a damaged frame when its header says where it ends: only
+// its own leaves are lost to readers then. It does not in the last segment,
+// where what looks damaged may be on its way to the disk.
+func (x *segmentIndex) pass(problem error) bool {
+	var damage *segment.DamageError
+	if x.live || !errors.As(problem, &damage) {
+		return false
+	}
+	f, err := x.reader.Peek()
+	if err != nil || f.Kind != segment.Events || f.FirstLeaf != x.reader.NextLeaf() {
+		return false
+	}
+	end := f.FirstLeaf + uint64(f.Count)
+	for first := f.FirstLeaf + -f.FirstLeaf%tlog.TileWidth; first < end; first += tlog.TileWidth {
+		x.bundles = append(x.bundles, bundleEntry{frame: len(x.frames)})
+	}
+	x.frames = append(x.frames, frameEntry{first: f.FirstLeaf, end: end, damage: damage})
+	x.reader.Accept(&f)
+	return true
 }
 
 func (x *segmentIndex) add(f *segment.Frame) (err error) {
@@ -272,6 +296,9 @@ func (x *segmentIndex) read(first uint64, n, which int) (leaves [][]byte, place 
 			return nil, place, fmt.Errorf("at %d: leaf %d: the file changed since it was read", x.frames[at.frame].lines, first)
 		}
 		f := &x.frames[i]
+		if f.damage != nil {
+			return nil, place, f.damage
+		}
 		from, to := 0, f.size
 		if i == at.frame {
 			from = at.at

@@ -1,14 +1,18 @@
 package trail
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/veritrail/veritrail/internal/durable"
 	"github.com/veritrail/veritrail/internal/segment"
 	"github.com/veritrail/veritrail/internal/suite"
+	"github.com/veritrail/veritrail/internal/tlog"
 )
 
 // lines is one frame of the given leaves, and the hash of its header.
@@ -96,4 +100,79 @@ func TestSegmentChangedUnderItsReader(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestDamagedFrameCostsItsOwnLeavesOnly damages one frame of a segment that is
+// not the last: the leaves behind it can be read all the same.
+func TestDamagedFrameCostsItsOwnLeavesOnly(t *testing.T) {
+	dir, sizes := manyFrames(t)
+	segments, err := Segments(dir)
+	if err != nil || len(segments) < 2 {
+		t.Fatal(segments, err)
+	}
+	b, err := os.ReadFile(segments[0].Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(b, []byte(leafText(sizes[0]))) // the first leaf of the second frame
+	if at < 0 {
+		t.Fatal("no such leaf")
+	}
+	b[at] ^= 1
+	if err := os.WriteFile(segments[0].Path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	leaves := NewLeaves(dir)
+	t.Cleanup(func() { _ = leaves.Close() })
+	for i := range segments[1].FirstLeaf {
+		bundle := i / tlog.TileWidth * tlog.TileWidth
+		lost := bundle < sizes[1] && bundle+tlog.TileWidth > sizes[0] && i >= sizes[0]/tlog.TileWidth*tlog.TileWidth
+		got, err := leaves.Read(i, 1)
+		var damage *segment.DamageError
+		switch {
+		case err == nil && string(got[0]) != leafText(i):
+			t.Fatalf("leaf %d is %q", i, got[0])
+		case err == nil && i >= sizes[0] && i < sizes[1]:
+			t.Fatalf("leaf %d of the damaged frame was read", i)
+		case err != nil && (!lost || !errors.As(err, &damage)):
+			t.Fatalf("leaf %d: %v", i, err)
+		}
+	}
+}
+
+func leafText(i uint64) string { return fmt.Sprintf(`{"n":"%06d"}`, i) }
+
+// manyFrames is a trail of two segments, the first of three frames; sizes are
+// the leaves before the second frame, and before the third.
+func manyFrames(t *testing.T) (dir string, sizes [2]uint64) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "trail")
+	id := Identity{Origin: "example.com/frames", Instance: [16]byte{7}, Digests: suite.NewSet(), Created: time.Unix(1e9, 0)}
+	if err := Create(durable.OS, dir, id); err != nil {
+		t.Fatal(err)
+	}
+	trees := NewTrees(id.Digests, nil)
+	var link suite.Hash
+	for _, frames := range [][]uint64{{700, 600, 748}, {10}} {
+		h := segment.Header{Digests: id.Digests, FirstLeaf: trees.Size(), Instance: id.Instance, Created: id.Created, Previous: link, Root: trees.Root()}
+		b := h.Marshal()
+		link = h.Hash()
+		for _, n := range frames {
+			fh := segment.FrameHeader{Kind: segment.Events, Flags: segment.PreviousDurable, FirstLeaf: trees.Size(), Count: int(n), Time: id.Created, Previous: link}
+			var text []byte
+			var hashes []suite.Hash
+			for range n {
+				leaf := leafText(trees.Size())
+				text = append(text, leaf+"\n"...)
+				hashes = append(hashes, suite.SHA256.LeafHash([]byte(leaf)))
+				trees[0].Append(hashes[len(hashes)-1])
+			}
+			fh.Root = trees.Root()
+			b, link = segment.AppendFrame(b, &fh, segment.AppendFingerprints(nil, hashes), text)
+		}
+		if err := os.WriteFile(SegmentPath(dir, h.FirstLeaf), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, [2]uint64{700, 1300}
 }
