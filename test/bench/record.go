@@ -247,7 +247,7 @@ func (b *bench) measureStored() error {
 		}
 		s := r.Stats()
 		n := float64(s.Leaves)
-		b.stored = append(b.stored, stored{c.name, int(s.Leaves), float64(s.LeafBytes)/n - 1, float64(size) / n}) //nolint:gosec // what we sent
+		b.stored = append(b.stored, stored{c.name, int(s.Leaves), float64(s.LeafBytes)/n - 1, float64(size) / n})
 		if err := os.RemoveAll(c.cfg.Dir); err != nil {
 			return err
 		}
