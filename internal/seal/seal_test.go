@@ -253,6 +253,32 @@ func TestExpiredSegmentsLeaveProofsWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	before, _, err := trail.OpenView(cfg.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := files[len(files)/2].FirstLeaf
+	inside, err := tlog.RootAt(suite.SHA256, before.Tiles(suite.SHA256), 301)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range half / tlog.TileWidth / 2 { // the hashes of the older half of them are kept
+		tile := tlog.Tile{N: n, Width: tlog.TileWidth}
+		hashes, err := before.Tiles(suite.SHA256).ReadTile(tile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := trail.TilePath(cfg.Dir, suite.SHA256, tile)
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, tlog.MarshalTile(hashes), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := before.Close(); err != nil {
+		t.Fatal(err)
+	}
 	for _, f := range files[:len(files)/2] {
 		if err := os.Remove(f.Path); err != nil {
 			t.Fatal(err)
@@ -280,6 +306,23 @@ func TestExpiredSegmentsLeaveProofsWhole(t *testing.T) {
 	}
 	if err := tlog.CheckConsistency(d, old.Size, v.Size(), path, old.Root, root); err != nil {
 		t.Fatal(err)
+	}
+	// An expired leaf whose hash was kept can be proved, and a tree that ended
+	// there be shown to be a prefix; where hashes were not kept, neither.
+	if path, err = tlog.InclusionProof(d, v.Tiles(d), 300, v.Size()); err != nil {
+		t.Fatal(err)
+	}
+	if err := tlog.CheckInclusion(d, 300, v.Size(), d.LeafHash([]byte(leafOf(300))), path, root); err != nil {
+		t.Fatal(err)
+	}
+	if path, err = tlog.ConsistencyProof(d, v.Tiles(d), 301, v.Size()); err != nil {
+		t.Fatal(err)
+	}
+	if err := tlog.CheckConsistency(d, 301, v.Size(), path, inside, root); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tlog.ConsistencyProof(d, v.Tiles(d), half-100, v.Size()); !errors.Is(err, trail.ErrMissing) {
+		t.Errorf("consistency with a tree that ended among hashes that were not kept: got %v, want ErrMissing", err)
 	}
 	if _, err := v.Leaves().Read(0, 1); !errors.Is(err, trail.ErrMissing) {
 		t.Errorf("reading an expired leaf: got %v, want ErrMissing", err)

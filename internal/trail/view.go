@@ -183,14 +183,22 @@ func (r viewTiles) ReadTile(t tlog.Tile) ([]suite.Hash, error) {
 	if hashes := r.v.tiles[r.digest][tlog.Tile{Level: t.Level, N: t.N}]; len(hashes) >= t.Width {
 		return hashes[:t.Width], nil
 	}
-	if t.Level > 0 {
+	kept := func() ([]suite.Hash, error) {
 		hashes, err := Files(r.v.dir, r.digest).ReadTile(tlog.Tile{Level: t.Level, N: t.N, Width: tlog.TileWidth})
 		if err != nil {
 			return nil, err
 		}
 		return hashes[:t.Width], nil
 	}
+	if t.Level > 0 {
+		return kept()
+	}
 	leaves, err := r.v.leaves.Read(t.N*tlog.TileWidth, t.Width)
+	if errors.Is(err, ErrMissing) { // whoever expired the segment may have kept its leaves' hashes
+		if hashes, keptErr := kept(); !errors.Is(keptErr, fs.ErrNotExist) {
+			return hashes, keptErr
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
