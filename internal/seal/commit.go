@@ -88,7 +88,7 @@ func (l *Log) writeFrame(h *segment.FrameHeader, sync bool, body ...[]byte) erro
 	if sync {
 		l.synced = l.end
 	}
-	l.link = link
+	l.link, l.lostKept = link, h.Lost
 	l.stats.stored.Add(uint64(len(l.frame)))
 	return nil
 }
@@ -214,7 +214,7 @@ func (l *Log) startSegment() error {
 // publishes it.
 func (l *Log) sign() error {
 	size := l.trees.Size()
-	if size == l.signedSize && l.signedAt {
+	if size == l.signedSize && l.signedAt && l.stats.lost.Load() == l.lostKept {
 		return nil
 	}
 	if err := l.syncAll(); err != nil {

@@ -148,6 +148,7 @@ func (l *Log) recover() error {
 	}
 	l.stats.durable.Store(l.trees.Size())
 	l.stats.lost.Store(found.lost)
+	l.lostKept = found.lost
 	l.report.Size, l.report.LastFrame = l.trees.Size(), found.time
 	l.report.Replayed = l.trees.Size() - l.first
 	l.view.Store(trail.NewView(l.cfg.Dir, l.leaves, l.trees))

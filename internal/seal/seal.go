@@ -374,11 +374,15 @@ func (l *Log) run() {
 	for {
 		select {
 		case <-l.wake:
-			l.commitFilling()
+			// One batch at a time: under a load that never ends, the clock and
+			// Close must have their turn, too.
+			if l.commitNext() {
+				l.poke()
+			}
 		case <-l.timer.C:
 			l.timer.Reset(l.tick())
 		case answer := <-l.seals:
-			l.commitFilling()
+			l.commitNext() // holds all that was appended before
 			answer <- l.sealNow()
 		case answer := <-l.closing:
 			answer <- l.finish()
@@ -411,28 +415,28 @@ func (l *Log) sealNow() error {
 	return err
 }
 
-// commitFilling takes what has gathered and makes it durable.
-func (l *Log) commitFilling() {
-	for {
-		b := l.take()
-		if b == nil {
-			return
-		}
-		var err error
-		if cause := l.haltedBy(); cause != nil {
-			err = fmt.Errorf("%w: %w", ErrHalted, cause)
-		} else if err = l.commit(b); err != nil {
-			l.haltOn(err)
-			err = fmt.Errorf("%w: %w", ErrNotDurable, err)
-		}
-		l.settle(b, err)
-		if err == nil {
-			l.haltOn(l.tileErr)
-		}
-		if err == nil && l.tileErr == nil && l.trees.Size()-l.signedSize >= l.cfg.CheckpointLeaves {
-			l.haltOn(l.sign())
-		}
+// commitNext takes what has gathered and makes it durable. It returns false when
+// nothing had.
+func (l *Log) commitNext() bool {
+	b := l.take()
+	if b == nil {
+		return false
 	}
+	var err error
+	if cause := l.haltedBy(); cause != nil {
+		err = fmt.Errorf("%w: %w", ErrHalted, cause)
+	} else if err = l.commit(b); err != nil {
+		l.haltOn(err)
+		err = fmt.Errorf("%w: %w", ErrNotDurable, err)
+	}
+	l.settle(b, err)
+	if err == nil {
+		l.haltOn(l.tileErr)
+	}
+	if err == nil && l.tileErr == nil && l.trees.Size()-l.signedSize >= l.cfg.CheckpointLeaves {
+		l.haltOn(l.sign())
+	}
+	return true
 }
 
 // take swaps the filling batch for an empty one. It is nil when nothing
@@ -502,7 +506,11 @@ func (l *Log) finish() error {
 	q.mu.Lock()
 	q.closed = true
 	q.mu.Unlock()
-	l.commitFilling()
+	for l.commitNext() {
+	}
+	if l.haltedBy() != nil {
+		l.repair() // a last try: the count of what was lost is only in memory
+	}
 	err := l.haltedBy()
 	if err == nil {
 		err = l.sign() // also of an empty trail: its key then stands under something
@@ -535,5 +543,6 @@ type owner struct {
 	haltedAt   time.Time
 	rescued    []byte      // bytes acknowledged as buffered, while repair writes them again
 	lostBefore uint64      // leaves lost before the halt
+	lostKept   uint64      // leaves lost by the count of the last frame
 	timer      *time.Timer // for the next checkpoint, or repair
 }

@@ -473,6 +473,76 @@ func TestHaltedLogRefusesLoudlyAndCounts(t *testing.T) {
 	}
 }
 
+func TestLossIsCountedWhenTheLogIsClosedHalted(t *testing.T) {
+	cfg := newTrail(t)
+	cfg.RetryEvery = time.Hour // only Close looks again
+	var failing atomic.Bool
+	cfg.Disk = &faulty.FS{FS: durable.OS, Decide: func(_ int, op faulty.Op, _ string) faulty.Fault {
+		if failing.Load() && op == "sync" {
+			return faulty.Before
+		}
+		return faulty.Pass
+	}}
+	l := open(t, cfg)
+	appendMany(t, l, 0, 10)
+	if err := l.Seal(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	failing.Store(true)
+	for range 3 {
+		if appendLeaf(l, 10) == nil {
+			t.Fatal("a leaf was acknowledged without a sync")
+		}
+	}
+	failing.Store(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, cfg)
+	if got := l.Stats().Lost; got != 3 {
+		t.Errorf("after opening again %d leaves are counted as lost, want 3", got)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantLeaves(t, cfg.Dir, 10)
+}
+
+// TestLoadThatNeverEndsStarvesNobody keeps the writer busy all the time:
+// checkpoints come by the clock all the same, and Close returns.
+func TestLoadThatNeverEndsStarvesNobody(t *testing.T) {
+	cfg := newTrail(t)
+	cfg.CheckpointEvery, cfg.CheckpointLeaves, cfg.QueueBytes = 5*time.Millisecond, 1<<40, 2000
+	l := open(t, cfg)
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() { // never waits for an answer, so that the next batch is always there
+			for err := error(nil); err == nil; {
+				_, err = l.Append(context.Background(), []byte(leafOf(0)))
+			}
+		})
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); l.Stats().Checkpoints < 5; <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("under load: %+v", l.Stats())
+		}
+	}
+	// Counted in batches, so that a slow machine does not matter.
+	const most = 100 // some 10 fit between two turns of the clock
+	if s := l.Stats(); s.Batches > most*s.Checkpoints {
+		t.Errorf("%d batches for %d checkpoints, want at most %d for each", s.Batches, s.Checkpoints, most)
+	}
+	if err := l.Seal(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	callers.Wait()
+}
+
 func TestOneWriterAtATime(t *testing.T) {
 	cfg := newTrail(t)
 	l := open(t, cfg)
