@@ -45,9 +45,10 @@ type result struct {
 }
 
 type violation struct {
-	Path  string `json:"path"`
-	Rule  string `json:"rule"`
-	Shape string `json:"shape,omitempty"`
+	Path    string `json:"path"`
+	Keyword string `json:"keyword,omitempty"`
+	Rule    string `json:"rule"`
+	Shape   string `json:"shape,omitempty"`
 }
 
 // ackGrace is how long acknowledgements are waited for when nobody seems to.
@@ -178,7 +179,7 @@ func (a *answer) reject(res *result, err error) {
 	}
 	a.listed += n
 	for _, v := range invalid.Violations[:n] {
-		res.Violations = append(res.Violations, violation{v.Path, v.Rule, v.Shape})
+		res.Violations = append(res.Violations, violation{v.Path, v.Keyword, v.Rule, v.Shape})
 	}
 	res.More = len(invalid.Violations) - n
 }
