@@ -26,6 +26,24 @@ type config struct {
 	PublicTiles bool        `yaml:"public_tiles" json:"public_tiles,omitempty"` // entry bundles without the token
 	Allow       allowConfig `yaml:"allow" json:"allow"`
 	TLS         tlsConfig   `yaml:"tls" json:"tls"`
+
+	Schemas []schemaConfig `yaml:"schemas" json:"schemas,omitempty"` // forms of JSON besides the event and the flat record
+}
+
+// schemaConfig is a form in which events arrive: docs/format/schemas.md.
+type schemaConfig struct {
+	Name  string            `yaml:"name" json:"name"`
+	File  string            `yaml:"file" json:"file"` // a JSON Schema
+	Match matchConfig       `yaml:"match" json:"match"`
+	Map   map[string]string `yaml:"map" json:"map,omitempty"`
+
+	text   []byte // what File holds
+	SHA256 string `yaml:"-" json:"sha256"` // of it
+}
+
+type matchConfig struct {
+	Member string `yaml:"member" json:"member,omitempty"`
+	Value  string `yaml:"value" json:"value,omitempty"`
 }
 
 type allowConfig struct {
@@ -66,7 +84,33 @@ func loadConfig(name string) (*config, error) {
 	if err := dec.Decode(new(config)); !errors.Is(err, io.EOF) {
 		return nil, usageError("configuration %s: more than one document", name)
 	}
-	return c, nil
+	return c, c.readSchemas()
+}
+
+// readSchemas reads the files that the configuration names.
+func (c *config) readSchemas() (err error) {
+	for i := range c.Schemas {
+		s := &c.Schemas[i]
+		if s.text, err = readBounded(s.File); err != nil {
+			return usageError("configuration: schemas: %s: %w", s.Name, err)
+		}
+		sum := sha256.Sum256(s.text)
+		s.SHA256 = hex.EncodeToString(sum[:])
+	}
+	return nil
+}
+
+func readBounded(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err == nil && len(text) > maxConfig {
+		err = fmt.Errorf("%s: more than %d bytes", name, maxConfig)
+	}
+	return text, err
 }
 
 // recorder is the part of the configuration that a trail is written by.
@@ -97,6 +141,14 @@ func (c *config) recorder(dir string) (recorder.Config, error) {
 	}
 	if err := rc.Allow.Check(); err != nil {
 		return rc, usageError("configuration: allow: %w", err)
+	}
+	for _, s := range c.Schemas {
+		rc.Shapes = append(rc.Shapes, recorder.Shape{
+			Name: s.Name, Schema: s.text, Match: recorder.Match(s.Match), Map: s.Map,
+		})
+	}
+	if err := recorder.CheckShapes(rc.Shapes); err != nil {
+		return rc, usageError("configuration: schemas: %w", err)
 	}
 	return rc, nil
 }
