@@ -41,7 +41,8 @@ type Match struct {
 	Value  string // the string that it is, when not empty
 }
 
-// ErrUnknownShape: the input names a shape that is not configured.
+// ErrUnknownShape is why a text is not looked at that names a shape which is not
+// configured.
 var ErrUnknownShape = errors.New("unknown shape")
 
 // recordShape is the flat record form.

@@ -28,6 +28,7 @@ package jsonschema
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 
 	lib "github.com/santhosh-tekuri/jsonschema/v6"
@@ -84,7 +85,7 @@ func compile(name string, text []byte, others map[string][]byte) (*Schema, error
 			return nil, compileError(err)
 		}
 	}
-	uri := "urn:veritrail:schema-named:" + name
+	uri := "veritrail:///" + url.PathEscape(name)
 	if err := c.AddResource(uri, doc); err != nil {
 		return nil, compileError(err)
 	}

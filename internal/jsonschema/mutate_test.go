@@ -276,7 +276,7 @@ func FuzzMutatedEvent(f *testing.F) {
 			text = m.damage(out)
 		}
 		_, err := compare(t, event, text)
-		compare(t, record, text)
+		_, _ = compare(t, record, text) // a broken one is as good
 		if _, perr := veritrail.ParseEvent(text); perr == nil && err != nil {
 			t.Fatalf("%q: the parser accepts what the schema refuses: %v", text, err)
 		}

@@ -109,8 +109,8 @@ func translateClass(s string) (string, int, error) {
 	}
 	begin := at
 	for at < len(s) {
-		switch {
-		case s[at] == ']':
+		switch s[at] {
+		case ']':
 			if at == begin { // in ECMA-262 nothing, or anything
 				if negated {
 					return `[\x00-\x{10ffff}]`, at + 1, nil
@@ -119,14 +119,14 @@ func translateClass(s string) (string, int, error) {
 			}
 			out.WriteByte(']')
 			return out.String(), at + 1, nil
-		case s[at] == '\\':
+		case '\\':
 			part, n, err := translateEscape(s[at:], true)
 			if err != nil {
 				return "", 0, err
 			}
 			out.WriteString(part)
 			at += n
-		case s[at] == '[':
+		case '[':
 			out.WriteString(`\[`)
 			at++
 		default:

@@ -84,7 +84,7 @@ func numberOf(v any) *big.Rat {
 func isInteger(v any) bool {
 	switch v := v.(type) {
 	case number:
-		if strings.IndexAny(string(v), ".eE") < 0 {
+		if !strings.ContainsAny(string(v), ".eE") {
 			return true
 		}
 	case int, int64, uint64:
@@ -218,7 +218,7 @@ func (n *node) run(v any, at *place, st *state) bool {
 	if n.format != nil && n.format.Validate(v) != nil {
 		return st.bad(at, "format", "want "+n.format.Name, st.shape(v))
 	}
-	ok := true
+	var ok bool
 	switch v := v.(type) {
 	case string:
 		ok = n.text == nil || n.text.run(v, at, st)
