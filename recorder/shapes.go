@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,6 +64,7 @@ func recordShape() Shape {
 type form struct {
 	Shape
 	schema    *jsonschema.Schema
+	needle    []byte // the member to match, as text
 	steps     step
 	constants []constant
 }
@@ -133,6 +135,9 @@ func (s Shape) compile(byID map[string][]byte) (*form, error) {
 		return nil, err
 	}
 	c := &form{Shape: s, schema: schema}
+	if s.Match.Member != "" {
+		c.needle = appendQuoted(nil, s.Match.Member)
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.Map)) {
 		if err := c.add(name, s.Map[name]); err != nil {
 			return nil, fmt.Errorf("shape %s: map: %s: %w", s.Name, name, err)
@@ -145,12 +150,21 @@ func isField(name string) bool {
 	return slices.Contains([]string{"id", "ts", "sev", "sub", "act", "obj", "ctx"}, name)
 }
 
+// isSingle tells whether a field of the event is one string.
+func isSingle(field string) bool {
+	switch field {
+	case "id", "ts", "sev", "act":
+		return true
+	}
+	return false
+}
+
 // add puts one line of the map where fill finds it.
 func (s *form) add(name, from string) error {
 	var to target
 	var keyed bool
 	to.field, to.key, keyed = strings.Cut(name, ".")
-	single := slices.Contains([]string{"id", "ts", "sev", "act"}, to.field)
+	single := isSingle(to.field)
 	if !isField(to.field) || single && keyed || keyed && to.key == "" {
 		return errors.New("want id, ts, sev, act, sub, obj, ctx, or a key under one of the last three: sub.user")
 	}
@@ -215,10 +229,21 @@ func (all forms) matching(v any) *form {
 // no members but its own. What the parser refuses belongs to the shape that
 // matches it, and is a broken event when none does.
 func (all forms) read(d *veritrail.Draft, name string, text []byte) error {
-	if name == "" || name == ShapeEvent {
+	if name == ShapeEvent {
+		return d.Parse(text)
+	}
+	if name == "" {
+		// The same in another order, for texts that are likely of a shape.
+		if all.mayMatch(text) {
+			v, twice := jsonschema.Decode(text)
+			if s := all.matching(v); s != nil {
+				return s.fill(d, v, twice)
+			}
+			return d.Parse(text)
+		}
 		err := d.Parse(text)
-		if err == nil || name == ShapeEvent {
-			return err
+		if err == nil {
+			return nil
 		}
 		v, twice := jsonschema.Decode(text)
 		if s := all.matching(v); s != nil {
@@ -237,26 +262,29 @@ func (all forms) read(d *veritrail.Draft, name string, text []byte) error {
 	return s.fill(d, v, err)
 }
 
+// mayMatch tells whether a member that a shape is matched by is in the text, as
+// people write it.
+func (all forms) mayMatch(text []byte) bool {
+	for _, s := range all {
+		if len(s.needle) > 0 && bytes.Contains(text, s.needle) {
+			return true
+		}
+	}
+	return false
+}
+
 // fill makes d the event that v stands for. twice is what Decode found wrong
 // with v: keys that occur twice.
 func (s *form) fill(d *veritrail.Draft, v any, twice error) error {
 	if err := s.schema.Validate(v); err != nil || twice != nil {
 		return join(twice, err)
 	}
-	m := mapping{fields: make(map[string][]member)}
-	m.walk(v, &s.steps, []target{{field: "ctx"}}, "")
-	for _, c := range s.constants {
-		m.put(c.target, c.value)
+	var m mapping
+	if err := m.fill(d, s, v); err == nil {
+		return nil
 	}
-	if len(m.bad) > 0 {
-		return &veritrail.InvalidEventError{Violations: m.bad[:min(len(m.bad), 16)]}
-	}
-	text, err := m.text()
-	if err != nil {
-		return err
-	}
-	// All that holds for an event holds for this one, and its parser says so.
-	return d.Parse(text)
+	m = mapping{sorted: true} // so that the reasons have one order
+	return m.fill(d, s, v)
 }
 
 // join lists the violations of both.
@@ -273,70 +301,112 @@ func join(first, second error) error {
 
 // mapping collects the parts of an event.
 type mapping struct {
-	fields map[string][]member
-	bad    []veritrail.Violation
+	sorted  bool // go over objects in the order of their keys
+	members []member
+	bad     []veritrail.Violation
+
+	path  []pathStep // to the value being looked at
+	stack []target   // where it and all that surrounds it goes
 }
 
-type member struct{ key, value string }
+// member is a value in its place.
+type member struct {
+	target
+	value string
+}
+
+// pathStep is a key, or an index that is not negative.
+type pathStep struct {
+	key   string
+	index int
+}
+
+func (m *mapping) fill(d *veritrail.Draft, s *form, v any) error {
+	m.stack = append(m.stack, target{field: "ctx"})
+	m.walk(v, &s.steps, 0)
+	for _, c := range s.constants {
+		m.members = append(m.members, member{c.target, c.value})
+	}
+	if len(m.bad) > 0 {
+		return &veritrail.InvalidEventError{Violations: m.bad[:min(len(m.bad), 16)]}
+	}
+	// All that holds for an event holds for this one, and its parser says so.
+	return d.Parse(m.text())
+}
 
 // walk takes v, which lies at a place in the text, to where it goes: what its
-// step says, or where all that surrounds it goes. Objects and arrays go there
-// part by part, under their names with a dot between.
-func (m *mapping) walk(v any, at *step, to []target, path string) {
+// step says, or where all that surrounds it goes, which is on the stack behind
+// from. Objects and arrays go there part by part, under their names with a dot
+// between.
+func (m *mapping) walk(v any, at *step, from int) {
 	if at != nil && len(at.targets) > 0 {
-		to = at.targets
+		from = len(m.stack)
+		m.stack = append(m.stack, at.targets...)
 	}
+	to := len(m.stack)
 	switch v := v.(type) {
 	case map[string]any:
-		for _, key := range slices.Sorted(maps.Keys(v)) {
-			m.below(v[key], key, at, to, veritrail.JoinPointer(path, key))
+		if m.sorted {
+			for _, key := range slices.Sorted(maps.Keys(v)) {
+				m.below(v[key], pathStep{key, -1}, at, from)
+			}
+		} else {
+			for key, value := range v {
+				m.below(value, pathStep{key, -1}, at, from)
+			}
 		}
 		if len(v) > 0 {
 			return
 		}
 	case []any:
 		for i, item := range v {
-			m.below(item, strconv.Itoa(i), at, to, path+"/"+strconv.Itoa(i))
+			m.below(item, pathStep{strconv.Itoa(i), i}, at, from)
 		}
 		if len(v) > 0 {
 			return
 		}
 	}
-	for _, t := range to {
-		m.set(t, v, path)
+	for i := from; i < to; i++ {
+		m.set(m.stack[i], v)
 	}
 }
 
-func (m *mapping) below(v any, key string, at *step, to []target, path string) {
+// below walks on into a part of the value at at.
+func (m *mapping) below(v any, part pathStep, at *step, from int) {
+	height := len(m.stack)
 	var next *step
 	if at != nil {
-		next = at.next[key]
+		next = at.next[part.key]
 	}
-	deeper := make([]target, len(to))
-	for i, t := range to {
-		deeper[i] = target{t.field, key}
-		if t.key != "" {
-			deeper[i].key = t.key + "." + key
+	if next == nil || len(next.targets) == 0 {
+		for i := from; i < height; i++ {
+			t := target{m.stack[i].field, part.key}
+			if m.stack[i].key != "" {
+				t.key = m.stack[i].key + "." + part.key
+			}
+			m.stack = append(m.stack, t)
 		}
 	}
-	m.walk(v, next, deeper, path)
+	m.path = append(m.path, part)
+	m.walk(v, next, height)
+	m.path = m.path[:len(m.path)-1]
+	m.stack = m.stack[:height]
 }
 
 // set puts one value into its place. Numbers stay as they are written, and all
 // that is no string becomes its JSON text.
-func (m *mapping) set(to target, v any, path string) {
-	single := slices.Contains([]string{"id", "ts", "sev", "act"}, to.field)
+func (m *mapping) set(to target, v any) {
+	single := isSingle(to.field)
 	text, ok := v.(string)
 	if single && (!ok || to.key != "") {
-		m.bad = append(m.bad, veritrail.Violation{Path: path, Keyword: "type", Rule: "want string for " + to.field, Shape: kind(v)})
+		m.refuse("want string for "+to.field, v)
 		return
 	}
-	if object, is := v.(map[string]any); is && to.key == "" && !single && len(object) == 0 {
-		return // no members, so nothing to name
-	}
 	if to.key == "" && !single {
-		// A value beside the fields, mapped to a whole part: it has no name to go by.
-		m.bad = append(m.bad, veritrail.Violation{Path: path, Keyword: "type", Rule: "want object for " + to.field, Shape: kind(v)})
+		// It has no name to go by. An object without members needs none.
+		if object, is := v.(map[string]any); !is || len(object) > 0 {
+			m.refuse("want object for "+to.field, v)
+		}
 		return
 	}
 	switch v := v.(type) {
@@ -351,11 +421,19 @@ func (m *mapping) set(to target, v any, path string) {
 	case []any:
 		text = "[]"
 	}
-	m.put(to, text)
+	m.members = append(m.members, member{to, text})
 }
 
-func (m *mapping) put(to target, value string) {
-	m.fields[to.field] = append(m.fields[to.field], member{to.key, value})
+func (m *mapping) refuse(rule string, v any) {
+	path := ""
+	for _, s := range m.path {
+		if s.index >= 0 {
+			path += "/" + s.key
+		} else {
+			path = veritrail.JoinPointer(path, s.key)
+		}
+	}
+	m.bad = append(m.bad, veritrail.Violation{Path: path, Keyword: "type", Rule: rule, Shape: kind(v)})
 }
 
 func kind(v any) string {
@@ -365,7 +443,7 @@ func kind(v any) string {
 	case bool:
 		return "boolean"
 	case string:
-		return fmt.Sprintf("string of %d bytes", len(v))
+		return shape(v)
 	case json.Number:
 		return "number"
 	case []any:
@@ -376,44 +454,46 @@ func kind(v any) string {
 
 // text is the event as JSON. What was set twice is there twice, for the parser
 // to refuse.
-func (m *mapping) text() ([]byte, error) {
-	text := []byte{'{'}
-	quote := func(s string) error {
-		quoted, err := json.Marshal(s)
-		text = append(text, quoted...)
-		return err
-	}
-	comma := func() {
-		if last := text[len(text)-1]; last != '{' {
-			text = append(text, ',')
-		}
-	}
+func (m *mapping) text() []byte {
+	text := append(make([]byte, 0, 1024), '{')
 	for _, field := range []string{"id", "ts", "sev", "act"} {
-		for _, member := range m.fields[field] {
-			comma()
-			text = append(text, `"`+field+`":`...)
-			if err := quote(member.value); err != nil {
-				return nil, err
+		for i := range m.members {
+			if m.members[i].field == field {
+				text = appendQuoted(append(appendQuoted(comma(text), field), ':'), m.members[i].value)
 			}
 		}
 	}
 	for _, field := range []string{"sub", "obj", "ctx"} {
-		if len(m.fields[field]) == 0 {
-			continue
-		}
-		comma()
-		text = append(text, `"`+field+`":{`...)
-		for _, member := range m.fields[field] {
-			comma()
-			if err := quote(member.key); err != nil {
-				return nil, err
-			}
-			text = append(text, ':')
-			if err := quote(member.value); err != nil {
-				return nil, err
+		text = append(appendQuoted(comma(text), field), `:{`...)
+		for i := range m.members {
+			if m.members[i].field == field {
+				text = appendQuoted(append(appendQuoted(comma(text), m.members[i].key), ':'), m.members[i].value)
 			}
 		}
 		text = append(text, '}')
 	}
-	return append(text, '}'), nil
+	return append(text, '}')
+}
+
+func comma(text []byte) []byte {
+	if text[len(text)-1] == '{' {
+		return text
+	}
+	return append(text, ',')
+}
+
+// appendQuoted appends s, which is UTF-8, as a string of JSON.
+func appendQuoted(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c < 0x20:
+			dst = fmt.Appendf(dst, `\u%04x`, c)
+		default:
+			dst = append(dst, c)
+		}
+	}
+	return append(dst, '"')
 }

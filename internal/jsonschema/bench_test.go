@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/veritrail/veritrail"
 	"github.com/veritrail/veritrail/schemas"
 )
 
@@ -34,23 +35,8 @@ func BenchmarkValidate(b *testing.B) {
 				s.Reference(v)
 			}
 		})
-		// Both in turns, so that a busy machine slows both down.
 		b.Run(c.name+"/ratio", func(b *testing.B) {
-			const turn = 500
-			var ratios []float64
-			for b.Loop() {
-				start := time.Now()
-				for range turn {
-					s.Valid(v)
-				}
-				middle := time.Now()
-				for range turn {
-					s.Reference(v)
-				}
-				ratios = append(ratios, float64(time.Since(middle))/float64(middle.Sub(start)))
-			}
-			slices.Sort(ratios)
-			b.ReportMetric(ratios[len(ratios)/2], "times")
+			inTurns(b, func() { s.Valid(v) }, func() { s.Reference(v) })
 		})
 	}
 }
@@ -64,4 +50,47 @@ func BenchmarkDecode(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkTyped is the same rules on an event that is one already, as callers of the SDK have it.
+func BenchmarkTyped(b *testing.B) {
+	s := compileEvent(b)
+	v, err := Decode([]byte(nativeEvent))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var d veritrail.Draft
+	if err := d.Parse([]byte(nativeEvent)); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("ours", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := d.Validate(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("ratio", func(b *testing.B) {
+		inTurns(b, func() { _ = d.Validate() }, func() { s.Reference(v) })
+	})
+}
+
+// inTurns runs both in turns, so that a busy machine slows both down, and reports how many times longer the second takes.
+func inTurns(b *testing.B, first, second func()) {
+	const turn = 500
+	var ratios []float64
+	for b.Loop() {
+		start := time.Now()
+		for range turn {
+			first()
+		}
+		middle := time.Now()
+		for range turn {
+			second()
+		}
+		ratios = append(ratios, float64(time.Since(middle))/float64(middle.Sub(start)))
+	}
+	slices.Sort(ratios)
+	b.ReportMetric(ratios[len(ratios)/2], "times")
 }
