@@ -230,7 +230,7 @@ func TestTooManyStepsEnd(t *testing.T) {
 
 // These take exponential time where patterns are matched by backtracking.
 func TestPatternsTakeLinearTime(t *testing.T) {
-	long := strings.Repeat("a", 100_000)
+	long := strings.Repeat("a", 20_000)
 	for _, source := range []string{`^(a+)+$`, `^(a|a)*$`, `^(a|aa)+$`, `(.*a){20}$`, `^(([a-z])+.)+[A-Z]([a-z])+$`} {
 		s, err := Compile("test", fmt.Appendf(nil, `{"pattern":%q}`, source), nil)
 		if err != nil {
@@ -289,7 +289,7 @@ func TestDateTimeAgreesWithAnotherReading(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(7, 8))
 	good := 0
-	for range 200_000 {
+	for range 50_000 {
 		s := fmt.Sprintf("%04d-%02d-%02dT%02d:%02d:%02d", rng.IntN(10000), rng.IntN(14), rng.IntN(33), rng.IntN(25), rng.IntN(61), rng.IntN(62))
 		if rng.IntN(4) == 0 {
 			s = fmt.Sprintf("%04d-12-31T%02d:%02d:60", rng.IntN(10000), 20+rng.IntN(4), 55+rng.IntN(5))
@@ -313,8 +313,8 @@ func TestDateTimeAgreesWithAnotherReading(t *testing.T) {
 			t.Fatalf("%s: got %v, want %v", s, got, want)
 		}
 	}
-	if good < 10_000 {
-		t.Errorf("only %d of 200,000 are in order", good)
+	if good < 5_000 {
+		t.Errorf("only %d of 50,000 are in order", good)
 	}
 }
 

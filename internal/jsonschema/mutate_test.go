@@ -14,7 +14,14 @@ import (
 	"github.com/veritrail/veritrail/schemas"
 )
 
-const mutated = 100_000
+// mutated is how many events the tests of verdicts look at. test/run runs all of them without the race detector, which
+// makes the library some times slower still.
+func mutated() int {
+	if testing.Short() {
+		return 10_000
+	}
+	return 100_000
+}
 
 const (
 	nativeEvent = `{"id":"919108f7-52d1-4320-9bac-f847db4148a8","ts":"2026-03-01T09:30:00.123456789Z","sev":"WARN",` +
@@ -189,8 +196,8 @@ var stricter = []string{
 func TestMutatedEventsGetOneVerdict(t *testing.T) {
 	s := compileEvent(t)
 	m := mutator{rand.New(rand.NewPCG(1, 2))}
-	valid, differ := 0, make(map[string]int)
-	for range mutated {
+	valid, all, differ := 0, mutated(), make(map[string]int)
+	for range all {
 		text := m.next(t, nativeEvent)
 		_, err := compare(t, s, text)
 		_, perr := veritrail.ParseEvent(text)
@@ -211,12 +218,12 @@ func TestMutatedEventsGetOneVerdict(t *testing.T) {
 			differ[v.Rule]++
 		}
 	}
-	if valid < mutated/20 || valid > mutated*19/20 {
-		t.Errorf("%d of %d mutated events are valid: the test shows little", valid, mutated)
+	if valid < all/20 || valid > all*19/20 {
+		t.Errorf("%d of %d mutated events are valid: the test shows little", valid, all)
 	}
 	for _, rule := range stricter[:2] {
 		if differ[rule] == 0 {
-			t.Errorf("no event of %d was refused by %q alone", mutated, rule)
+			t.Errorf("no event of %d was refused by %q alone", all, rule)
 		}
 	}
 	t.Logf("%d valid, parser stricter: %v", valid, differ)
@@ -225,14 +232,14 @@ func TestMutatedEventsGetOneVerdict(t *testing.T) {
 func TestMutatedRecordsGetOneVerdict(t *testing.T) {
 	s := compileRecord(t)
 	m := mutator{rand.New(rand.NewPCG(3, 4))}
-	valid := 0
-	for range mutated {
+	valid, all := 0, mutated()
+	for range all {
 		if _, err := compare(t, s, m.next(t, flatRecord)); err == nil {
 			valid++
 		}
 	}
-	if valid < mutated/20 || valid > mutated*19/20 {
-		t.Errorf("%d of %d mutated records are valid: the test shows little", valid, mutated)
+	if valid < all/20 || valid > all*19/20 {
+		t.Errorf("%d of %d mutated records are valid: the test shows little", valid, all)
 	}
 	t.Logf("%d valid", valid)
 }
