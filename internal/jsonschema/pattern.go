@@ -225,10 +225,12 @@ func translateProperty(s string) (string, int, error) {
 	return s[:2] + "{" + name + "}", n, nil
 }
 
-// Bounds of the automata: states of one pattern, and of all patterns in a schema. A state takes 256 bytes.
+// Bounds of the automata: instructions of a pattern, states of one, and states tried of all in a schema. A state takes
+// 256 bytes.
 const (
-	maxStates      = 256
-	maxStatesOfAll = 4096
+	maxInstructions = 512
+	maxStates       = 256
+	maxStatesOfAll  = 2048
 )
 
 // States of every dfa.
@@ -265,7 +267,7 @@ func newDFA(expr string, left *int) *dfa {
 		return nil
 	}
 	prog, err := syntax.Compile(parsed.Simplify())
-	if err != nil {
+	if err != nil || len(prog.Inst) > maxInstructions {
 		return nil
 	}
 	for i := range prog.Inst {
@@ -279,8 +281,9 @@ func newDFA(expr string, left *int) *dfa {
 		c.dfa.next[stateMatched<<7|i] = stateMatched
 	}
 	c.dfa.start = c.state(c.closure([]uint32{uint32(prog.Start)}, true, false), true)
+	defer func() { *left -= min(len(c.sets), *left) }() // what was given up has cost as much
 	for at := 0; at < len(c.sets); at++ {
-		if len(c.dfa.final) > min(maxStates, *left) {
+		if len(c.sets) > min(maxStates, *left) {
 			return nil
 		}
 		for b := range rune(128) {
@@ -294,7 +297,6 @@ func newDFA(expr string, left *int) *dfa {
 			c.dfa.next[(at+2)<<7|int(b)] = c.state(c.closure(out, false, false), false)
 		}
 	}
-	*left -= len(c.dfa.final)
 	return c.dfa
 }
 
