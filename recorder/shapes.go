@@ -34,6 +34,10 @@ type Shape struct {
 	// into the text, or to "=" and the value itself. What it does not name goes
 	// into ctx, so that nothing is lost.
 	Map map[string]string
+
+	// dotted are objects whose members may also stand beside them, under both
+	// names: "actor.role" for the member role of actor.
+	dotted []string
 }
 
 // Match recognises an object by a member that the event does not have.
@@ -57,6 +61,7 @@ func recordShape() Shape {
 			"ctx.ip": "/actor/ip_address", "ctx.user_agent": "/actor/user_agent", "ctx.mfa": "/actor/mfa",
 			"obj": "/resource",
 		},
+		dotted: []string{"actor", "resource", "details"},
 	}
 }
 
@@ -276,6 +281,7 @@ func (all forms) mayMatch(text []byte) bool {
 // fill makes d the event that v stands for. twice is what Decode found wrong
 // with v: keys that occur twice.
 func (s *form) fill(d *veritrail.Draft, v any, twice error) error {
+	twice = join(twice, s.unfold(v))
 	if err := s.schema.Validate(v); err != nil || twice != nil {
 		return join(twice, err)
 	}
@@ -287,7 +293,46 @@ func (s *form) fill(d *veritrail.Draft, v any, twice error) error {
 	return m.fill(d, s, v)
 }
 
-// join lists the violations of both.
+// unfold moves members with dotted names to where the schema has them. A member
+// that then stands there twice is a violation, and stays as it is.
+func (s *form) unfold(v any) error {
+	object, ok := v.(map[string]any)
+	if !ok || len(s.dotted) == 0 {
+		return nil
+	}
+	var names []string
+	for key := range object {
+		if outer, inner, found := strings.Cut(key, "."); found && inner != "" && slices.Contains(s.dotted, outer) {
+			names = append(names, key)
+		}
+	}
+	slices.Sort(names) // so that the violations have one order
+	var bad []veritrail.Violation
+	for _, key := range names {
+		outer, inner, _ := strings.Cut(key, ".")
+		if _, there := object[outer]; !there {
+			object[outer] = make(map[string]any)
+		}
+		within, ok := object[outer].(map[string]any)
+		if !ok {
+			continue // the schema refuses both
+		}
+		if _, twice := within[inner]; twice {
+			bad = append(bad, veritrail.Violation{
+				Path: veritrail.JoinPointer("/"+outer, inner), Rule: "duplicate key", Shape: "a dotted name beside the object",
+			})
+			continue
+		}
+		within[inner] = object[key]
+		delete(object, key)
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	return &veritrail.InvalidEventError{Violations: bad[:min(len(bad), 16)]}
+}
+
+// join lists the violations of both, nil when there are none.
 func join(first, second error) error {
 	var all []veritrail.Violation
 	for _, err := range []error{first, second} {
@@ -295,6 +340,9 @@ func join(first, second error) error {
 		if errors.As(err, &invalid) {
 			all = append(all, invalid.Violations...)
 		}
+	}
+	if len(all) == 0 {
+		return nil
 	}
 	return &veritrail.InvalidEventError{Violations: all[:min(len(all), 16)]}
 }

@@ -75,6 +75,9 @@ func TestTextsBecomeEvents(t *testing.T) {
 				`"obj":{"cold":"true","id":"t1","rows":"12.50","type":"table"},` +
 				`"ctx":{"details.a.b":"c","details.n":"1e3","details.ok":"false","host":"h","ip":"2001:db8::1","mfa":"totp","outcome":"denied","reason":"r1",` +
 				`"request_id":"q","span_id":"00f067aa0ba902b7","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","user_agent":"a"}}`},
+		{"a flat record with dotted names", "", `{"event_id":"919108f7-52d1-4320-9bac-f847db4148a8","timestamp":"2026-03-01T09:30:00.5+08:00",
+			"event_type":"DATA.READ","actor.user_id":"u1","actor.ip_address":"192.0.2.7","resource":{"type":"table"},"resource.id":"t1","details.a.b":"c"}`,
+			`"sub":{"user":"u1"},"act":"DATA.READ","obj":{"id":"t1","type":"table"},"ctx":{"details.a.b":"c","ip":"192.0.2.7"}}`},
 		{"an own shape, recognised", "", `{"kind":"payment.v1","at":"2026-03-01T09:30:00.5+08:00","by":{"id":"u1","team":"t"},
 			"amount":{"value":10.00,"currency":"CNY","scale":2},"approvals":["a","b"],"note":null}`,
 			`"sub":{"user":"u1"},"act":"APP.PAYMENT.APPROVE","obj":{"amount":"10.00","currency":"CNY","kind":"payment.v1"},` +
@@ -131,6 +134,12 @@ func TestTextsAreRefusedWithReasons(t *testing.T) {
 			"/details/?: type: want boolean, number or string, got array of 0 items"},
 		{"an unknown key of a record", "", `{"event_type":"APP.X","actor":{"user_id":"u"},"colour":1}`, "/colour: additionalProperties: unknown field, got number"},
 		{"a key twice in a record", "", `{"event_type":"APP.X","actor":{"user_id":"u","user_id":"v"}}`, "/actor/user_id: duplicate key, got string"},
+		{"a key under both of its names", "", `{"event_type":"APP.X","actor":{"user_id":"u"},"actor.user_id":"v"}`,
+			"/actor/user_id: duplicate key, got a dotted name beside the object"},
+		{"a dotted name under what is no object", "", `{"event_type":"APP.X","actor":"u","actor.user_id":"v"}`, "/actor: type: want object, got string of 1 byte"},
+		{"a dotted name of nothing", "", `{"event_type":"APP.X","actor":{"user_id":"u"},"actor.":"v"}`, "/actor.: additionalProperties: unknown field, got string of 1 byte"},
+		{"a bad value under a dotted name", "", `{"event_type":"APP.X","actor.user_id":"u","actor.ip_address":"192.0.2.256"}`,
+			"/actor/ip_address: format: want ip, got string of 11 bytes"},
 		{"a record with the nil id", "", `{"event_id":"00000000-0000-0000-0000-000000000000","event_type":"APP.X","actor":{"user_id":"u"}}`,
 			"/event_id: not: want anything but 00000000-0000-0000-0000-000000000000, got string of 36 bytes"},
 		{"a bad part of another schema", "", `{"kind":"payment.v1","by":{"id":""},"amount":{"value":1}}`, "/by/id: minLength: want at least 1 character, got string of 0 bytes"},
