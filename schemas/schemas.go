@@ -16,3 +16,12 @@ const EventFile = "event.schema.json"
 
 // Event returns the schema of a compliance event.
 func Event() []byte { return []byte(event) }
+
+//go:embed config.schema.json
+var config string
+
+// ConfigFile is the name of the configuration's schema.
+const ConfigFile = "config.schema.json"
+
+// Config returns the schema of the configuration file.
+func Config() []byte { return []byte(config) }

@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-
-	"go.yaml.in/yaml/v3"
+	"strings"
 
 	"github.com/veritrail/veritrail/recorder"
 )
@@ -26,6 +23,7 @@ type config struct {
 	PublicTiles bool        `yaml:"public_tiles" json:"public_tiles,omitempty"` // entry bundles without the token
 	Allow       allowConfig `yaml:"allow" json:"allow"`
 	TLS         tlsConfig   `yaml:"tls" json:"tls"`
+	Log         logConfig   `yaml:"log" json:"log"`
 }
 
 type allowConfig struct {
@@ -42,10 +40,25 @@ const maxConfig = 1 << 20
 
 // loadConfig reads a configuration file; no name is an empty configuration.
 func loadConfig(name string) (*config, error) {
-	c := new(config)
 	if name == "" {
+		return new(config), nil
+	}
+	text, err := readConfig(name)
+	if err != nil {
+		return nil, err
+	}
+	c, t := parseConfig(text)
+	if len(t.problems) == 0 {
 		return c, nil
 	}
+	lines := []string{"configuration:"}
+	for _, p := range t.problems {
+		lines = append(lines, fmt.Sprintf("  %s:%s", name, p))
+	}
+	return nil, usageError("%s", strings.Join(lines, "\n"))
+}
+
+func readConfig(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, usageError("configuration: %w", err)
@@ -58,15 +71,7 @@ func loadConfig(name string) (*config, error) {
 	if len(text) > maxConfig {
 		return nil, usageError("configuration %s: more than %d bytes", name, maxConfig)
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	dec.KnownFields(true)
-	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return nil, usageError("configuration %s: %w", name, err)
-	}
-	if err := dec.Decode(new(config)); !errors.Is(err, io.EOF) {
-		return nil, usageError("configuration %s: more than one document", name)
-	}
-	return c, nil
+	return text, nil
 }
 
 // recorder is the part of the configuration that a trail is written by.
