@@ -105,8 +105,8 @@ func TestManyProblemsAreBounded(t *testing.T) {
 	for i := range 1000 {
 		fmt.Fprintf(&b, "unknown%d: x\n", i)
 	}
-	if _, parsed := parseConfig([]byte(b.String())); len(parsed.problems) != maxConfigProblems {
-		t.Errorf("%d problems, want %d", len(parsed.problems), maxConfigProblems)
+	if _, parsed := parseConfig([]byte(b.String())); len(parsed.problems) != maxConfigProblems || parsed.problems[maxConfigProblems-1].Line != maxConfigProblems {
+		t.Errorf("%d problems, want the first %d", len(parsed.problems), maxConfigProblems)
 	}
 	deep := "data: " + strings.Repeat("[", 5000) + strings.Repeat("]", 5000)
 	if _, parsed := parseConfig([]byte(deep)); len(parsed.problems) == 0 {

@@ -286,7 +286,12 @@ func (t *configText) explain(e *jsonschema.ValidationError) {
 	}
 	switch k := e.ErrorKind.(type) {
 	case *kind.AdditionalProperties:
-		for _, name := range k.Properties {
+		// In the order of the file: of very many, the first are named.
+		names := slices.SortedFunc(slices.Values(k.Properties), func(a, b string) int {
+			x, y := t.keyOf(pointer, a), t.keyOf(pointer, b)
+			return cmp.Or(cmp.Compare(x.Line, y.Line), cmp.Compare(x.Column, y.Column))
+		})
+		for _, name := range names[:min(len(names), maxConfigProblems)] {
 			t.unknown(pointer, name)
 		}
 	case *kind.Type:
@@ -325,16 +330,20 @@ func (t *configText) explain(e *jsonschema.ValidationError) {
 // unknown names a key that there is not, and the one that was meant.
 func (t *configText) unknown(parent, name string) {
 	pointer := parent + "/" + pointerEscape.Replace(name)
-	at := t.keys[pointer]
-	if at == nil {
-		at = t.root
-	}
+	at := t.keyOf(parent, name)
 	known := keysOf(schemaAt(tokensOf(parent)))
 	if near := cmp.Or(nearest(name, known), elsewhere(name)); near != "" {
 		t.problem(at, pointer, "unknown key", "").Nearest = near
 		return
 	}
 	t.problem(at, pointer, "unknown key", orWords(known))
+}
+
+func (t *configText) keyOf(parent, name string) *yaml.Node {
+	if at := t.keys[parent+"/"+pointerEscape.Replace(name)]; at != nil {
+		return at
+	}
+	return t.root
 }
 
 func tokensOf(pointer string) []string {
