@@ -366,3 +366,18 @@ func sameConfig(a, b *config) bool {
 	y, err2 := b.digest()
 	return err1 == nil && err2 == nil && x == y
 }
+
+func TestEveryKeyIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operate/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, place := range properties(t, configSchema(), "") {
+		if schemaAt(tokensOf(place))["properties"] != nil {
+			continue // a section: its keys are
+		}
+		if key := strings.ReplaceAll(place[1:], "/", "."); !bytes.Contains(page, []byte("| `"+key+"` |")) {
+			t.Errorf("docs/operate/configuration.md lacks %s", key)
+		}
+	}
+}
