@@ -367,7 +367,7 @@ func diagnoseServer(ctx context.Context, base, ca string) (health.Check, error) 
 	c.Result, c.Found, c.Advice = health.Fail, fmt.Sprintf("%s: %s", u.Host, resp.Status), "is it the address of a veritrail up?"
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil || json.Unmarshal(body, &answer) != nil || answer.Error.Code == "" {
-		return c, nil //nolint:nilerr // the status says it
+		return c, nil
 	}
 	c.Found += ": " + answer.Error.Message
 	switch answer.Error.Code {

@@ -32,7 +32,7 @@ func TestOthersThatCanReadAreNamed(t *testing.T) {
 }
 
 func TestMountsAreFoundByDevice(t *testing.T) {
-	const mounts = `22 27 0:21 / /proc rw,relatime - proc proc rw
+	const mounts = `22 27 0:21 / /proc rw,relatime - proc none rw
 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue,barrier=0
 40 35 0:44 / /srv rw,relatime - nfs4 host:/srv rw,vers=4.2
 broken

@@ -27,7 +27,7 @@ func ReadVolume(dir string) (Volume, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return Volume{}, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	size := uint64(st.Bsize) //nolint:gosec // never negative
+	size := uint64(st.Bsize)
 	v := Volume{
 		Free: st.Bavail * size, Total: st.Blocks * size, FreeNodes: st.Ffree, Nodes: st.Files,
 		ReadOnly: st.Flags&unix.ST_RDONLY != 0,

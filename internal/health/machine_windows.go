@@ -48,7 +48,7 @@ func ReadProcess(pid int) (Process, error) {
 		return p, os.ErrNotExist
 	}
 	if err != nil {
-		return p, nil //nolint:nilerr // there is one, of another user
+		return p, nil // there is one, of another user
 	}
 	defer func() { _ = windows.CloseHandle(h) }()
 	var created, exited, kernel, user windows.Filetime

@@ -23,7 +23,7 @@ func openAppend(name string) (*os.File, error) {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	sa := windows.SecurityAttributes{SecurityDescriptor: sd}
-	sa.Length = uint32(unsafe.Sizeof(sa)) //nolint:gosec // the size that Windows asks for
+	sa.Length = uint32(unsafe.Sizeof(sa))
 	// Without FILE_WRITE_DATA: it would let writes land where the file pointer
 	// is. So the beginning of a line that did not fit cannot be taken back; the
 	// next line begins with a newline then.
