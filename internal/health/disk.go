@@ -96,14 +96,14 @@ func MeasureSync(dir string, rounds int) (cost SyncCost, err error) {
 	block := make([]byte, 512)
 	took := make([]time.Duration, rounds)
 	for i := range took {
-		start := time.Now()
+		stop := stopwatch()
 		if _, err := f.Write(block); err != nil {
 			return cost, err
 		}
 		if err := syncData(f); err != nil {
 			return cost, err
 		}
-		took[i] = time.Since(start)
+		took[i] = stop()
 	}
 	slices.Sort(took)
 	return SyncCost{Rounds: rounds, P50: took[rounds/2], P99: took[rounds*99/100], Slower: took[rounds-1]}, nil

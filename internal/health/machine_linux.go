@@ -12,6 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func stopwatch() (stop func() time.Duration) {
+	begun := time.Now()
+	return func() time.Duration { return time.Since(begun) }
+}
+
 func syncData(f *os.File) error {
 	for {
 		err := unix.Fdatasync(int(f.Fd()))

@@ -12,6 +12,11 @@ var errNotAsked = errors.New("this system is not asked")
 
 func clockSource() (string, bool, time.Duration) { return "", false, 0 }
 
+func stopwatch() (stop func() time.Duration) {
+	begun := time.Now()
+	return func() time.Duration { return time.Since(begun) }
+}
+
 func syncData(f *os.File) error { return f.Sync() }
 
 // ReadVolume looks at the file system that dir is on.

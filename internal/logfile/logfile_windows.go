@@ -7,14 +7,20 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// ownerOnly gives a file that is made to its owner and the system, whatever
+// ownerOnly gives a file that is made to this user and the system, whatever
 // the directory would pass on to it.
-const ownerOnly = "D:P(A;;FA;;;OW)(A;;FA;;;SY)"
+func ownerOnly() (*windows.SECURITY_DESCRIPTOR, error) {
+	user, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		return nil, err
+	}
+	return windows.SecurityDescriptorFromString("D:P(A;;FA;;;" + user.User.Sid.String() + ")(A;;FA;;;SY)")
+}
 
 // openAppend opens a file at whose end every write lands. Others may read it,
 // and rename it away under us: a program that ships logs does.
 func openAppend(name string) (*os.File, error) {
-	sd, err := windows.SecurityDescriptorFromString(ownerOnly)
+	sd, err := ownerOnly()
 	if err != nil {
 		return nil, err
 	}
