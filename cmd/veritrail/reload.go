@@ -51,6 +51,9 @@ func watch(ctx context.Context, log *slog.Logger, rec *recorder.Recorder, dir st
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		var state watched
+		if v, err := health.ReadVolume(dir); err == nil {
+			state.space = v.Space().Result // said when up began
+		}
 		for {
 			select {
 			case <-inner.Done():
@@ -92,7 +95,7 @@ func (w *watched) look(log *slog.Logger, rec *recorder.Recorder, dir string) {
 		}
 	}
 	const everyTurns = 30
-	if w.turns++; w.turns%everyTurns != 1 {
+	if w.turns++; w.turns%everyTurns != 0 {
 		return
 	}
 	v, err := health.ReadVolume(dir)

@@ -79,7 +79,11 @@ once. SIGHUP makes it open its log file again.`,
 				reload.add("log file", file.Reopen)
 				defer file.Close()
 			}
-			return up(cmd.Context(), cmd.OutOrStdout(), cfg, log, reload)
+			err = up(cmd.Context(), cmd.OutOrStdout(), cfg, log, reload)
+			if err != nil && file != nil {
+				log.Error("ended", "problem", err) // standard error has it from main
+			}
+			return err
 		},
 	}
 	c.Flags().StringVar(&f.data, "data", "", "the trail's directory (default: in $XDG_STATE_HOME or %LOCALAPPDATA%)")
@@ -148,11 +152,13 @@ func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger, reloa
 	}
 	announce(out, cfg, &sc, scheme+"://"+listener.Addr().String())
 	announceDegraded(out, log, degraded(cfg))
+	log.Info("serving", "address", listener.Addr(), "trail", cfg.Data, "origin", sc.Origin, "version", versionInfo().Version)
 	ctx, settle := watch(ctx, log, rec, cfg.Data, reload)
 	defer settle()
 	if err := srv.Serve(ctx, listener, tlsConfig); err != nil {
 		return err
 	}
+	log.Info("stopping")
 	fmt.Fprintln(out, "stopping: everything acknowledged is on disk")
 	return nil
 }
