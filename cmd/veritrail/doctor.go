@@ -101,8 +101,8 @@ func printChecks(out io.Writer, found []health.Check) error {
 func diagnose(cfg *config) []health.Check {
 	clock := health.WatchClock()
 	dir := cfg.Data
-	machine := func() []health.Check {
-		out := []health.Check{diagnoseClock(clock, dir)}
+	machine := func(batch time.Time) []health.Check {
+		out := []health.Check{diagnoseClock(clock, dir, batch)}
 		if c, ok := certificateCheck(cfg, time.Now()); ok {
 			out = append(out, c)
 		}
@@ -112,17 +112,18 @@ func diagnose(cfg *config) []health.Check {
 	id, err := trail.ReadIdentity(dir)
 	if errors.Is(err, trail.ErrNoTrail) {
 		c := health.Check{Name: "trail", Result: health.Warn, Found: "none in " + dir, Expected: "a trail", Advice: "begin one with: veritrail up"}
-		return append([]health.Check{c}, machine()...)
+		return append([]health.Check{c}, machine(time.Time{})...)
 	}
 	if err != nil {
 		c := health.Check{Name: "trail", Result: health.Fail, Found: err.Error(), Expected: "a trail", Advice: "restore trail.json from a backup"}
-		return append([]health.Check{c}, machine()...)
+		return append([]health.Check{c}, machine(time.Time{})...)
 	}
 	out := []health.Check{{Name: "trail", Found: fmt.Sprintf("%s in %s, since %s", id.Origin, dir, id.Created.Format(time.RFC3339)), Expected: "a trail"}}
 	out = append(out, diagnoseWriter(dir), diagnosePermissions(dir))
 	out = append(out, diagnoseVolume(dir)...)
-	out = append(out, diagnoseSync(dir), diagnoseSegment(dir), diagnoseCheckpoint(dir), diagnoseKept(dir, id))
-	return append(out, machine()...)
+	segment, batch := diagnoseSegment(dir)
+	out = append(out, diagnoseSync(dir), segment, diagnoseCheckpoint(dir), diagnoseKept(dir, id))
+	return append(out, machine(batch)...)
 }
 
 // quickChecks are those that take no time and read no events.
@@ -217,13 +218,15 @@ func diagnoseLimits() []health.Check {
 	return out
 }
 
-func diagnoseSegment(dir string) health.Check {
-	c := health.Check{Name: "last segment", Expected: "whole frames, the roots that they name"}
+// diagnoseSegment reads the last segment, and says when its last batch was
+// written.
+func diagnoseSegment(dir string) (c health.Check, batch time.Time) {
+	c = health.Check{Name: "last segment", Expected: "whole frames, the roots that they name"}
 	const readOnly = "veritrail verify says more; the trail can only be read"
 	view, tail, err := trail.OpenView(dir)
 	if err != nil {
 		c.Result, c.Found, c.Advice = health.Fail, err.Error(), readOnly
-		return c
+		return c, batch
 	}
 	defer view.Close()
 	c.Found = count(view.Size()) + " events in the trail"
@@ -235,7 +238,15 @@ func diagnoseSegment(dir string) health.Check {
 		c.Found += fmt.Sprintf("; behind them %d bytes of a write that was not acknowledged", tail.Size)
 		c.Advice = "the next writer cuts them off and keeps a copy"
 	}
-	return c
+	if view.Size() == 0 {
+		return c, batch
+	}
+	_, place, err := view.Leaves().ReadPlace(view.Size() - 1)
+	if err != nil {
+		c.Result, c.Found, c.Advice = health.Fail, err.Error(), readOnly
+		return c, batch
+	}
+	return c, place.Time
 }
 
 func diagnoseCheckpoint(dir string) health.Check {
@@ -305,17 +316,11 @@ func written(dir string) bool {
 }
 
 // diagnoseClock compares the clock with what the trail saw last.
-func diagnoseClock(read func() health.Clock, dir string) health.Check {
+func diagnoseClock(read func() health.Clock, dir string, batch time.Time) health.Check {
 	c := read()
 	c.Newest, c.NewestWhat = newestCheckpoint(dir)
-	if view, _, err := trail.OpenView(dir); err == nil {
-		if view.Size() > 0 {
-			_, place, err := view.Leaves().ReadPlace(view.Size() - 1)
-			if err == nil && place.Time.After(c.Newest) {
-				c.Newest, c.NewestWhat = place.Time, "the newest batch of events"
-			}
-		}
-		_ = view.Close() // it was only read
+	if batch.After(c.Newest) {
+		c.Newest, c.NewestWhat = batch, "the newest batch of events"
 	}
 	return c.Check()
 }

@@ -108,6 +108,26 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
+// The batch's own time counts, not only the file's: a copy has a new one.
+func TestDoctorComparesTheClockWithTheNewestBatch(t *testing.T) {
+	newTrail(t)
+	dir := filepath.Join(t.TempDir(), "ahead")
+	rec, err := recorder.Open(recorder.Config{Dir: dir, Now: func() time.Time { return time.Now().Add(time.Hour) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rec.Event("APP.DEMO").Sub("user", "u1").Record(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := rec.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := find(t, diagnose(&config{Data: dir}), "clock")
+	if c.Result != health.Fail || !strings.Contains(c.Found, "the newest batch of events is of") {
+		t.Errorf("%+v", c)
+	}
+}
+
 func rewrite(t *testing.T, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
