@@ -27,27 +27,36 @@ func (c *logConfig) fillIn() {
 	c.MaxMegabytes, c.MaxFiles = cmp.Or(c.MaxMegabytes, 64), cmp.Or(c.MaxFiles, 10)
 }
 
-// openLog makes the log. The file is nil when it goes to stderr.
-func openLog(c logConfig, stderr io.Writer) (*slog.Logger, *logfile.File, error) {
+// ownLog is the program's own log.
+type ownLog struct {
+	*slog.Logger
+	level slog.LevelVar
+	file  *logfile.File // nil when it goes to stderr
+}
+
+// openLog makes the log.
+func openLog(c logConfig, stderr io.Writer) (*ownLog, error) {
 	c.fillIn()
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
-		return nil, nil, usageError("--log-level: want debug, info, warn or error")
+	l := new(ownLog)
+	if err := l.setLevel(c.Level); err != nil {
+		return nil, err
 	}
 	var handler func(io.Writer) slog.Handler
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: &l.level}
 	switch c.Format {
 	case "text":
 		handler = func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, options) }
 	case "json":
 		handler = func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, options) }
 	default:
-		return nil, nil, usageError("--log-format: want text or json")
+		return nil, usageError("--log-format: want text or json")
 	}
 	if c.File == "" {
-		return slog.New(handler(stderr)), nil, nil
+		l.Logger = slog.New(handler(stderr))
+		return l, nil
 	}
-	file, err := logfile.Open(logfile.Config{
+	var err error
+	l.file, err = logfile.Open(logfile.Config{
 		Path: c.File, MaxBytes: int64(c.MaxMegabytes) << 20, MaxFiles: c.MaxFiles, MaxAge: time.Duration(c.MaxAgeDays) * 24 * time.Hour,
 		Fallback: stderr,
 		Gap: func(lines uint64) []byte {
@@ -57,7 +66,24 @@ func openLog(c logConfig, stderr io.Writer) (*slog.Logger, *logfile.File, error)
 		},
 	})
 	if err != nil {
-		return nil, nil, &coded{exitNotDone, fmt.Errorf("%w; choose another with --log-file", err)}
+		return nil, &coded{exitNotDone, fmt.Errorf("%w; choose another with --log-file", err)}
 	}
-	return slog.New(handler(file)), file, nil
+	l.Logger = slog.New(handler(l.file))
+	return l, nil
+}
+
+func (l *ownLog) setLevel(name string) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cmp.Or(name, "info"))); err != nil {
+		return usageError("--log-level: want debug, info, warn or error")
+	}
+	l.level.Set(level)
+	return nil
+}
+
+func (l *ownLog) close() error {
+	if l.file == nil {
+		return nil
+	}
+	return l.file.Close()
 }

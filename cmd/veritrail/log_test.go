@@ -14,13 +14,13 @@ import (
 func TestLogGoesWhereItIsConfigured(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "logs", "up.log")
 	var stderr bytes.Buffer
-	log, file, err := openLog(logConfig{Level: "warn", Format: "json", File: path}, &stderr)
+	log, err := openLog(logConfig{Level: "warn", Format: "json", File: path}, &stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	log.Info("not this")
 	log.Warn("this", "n", 1)
-	if err := file.Close(); err != nil {
+	if err := log.close(); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(path)
@@ -35,20 +35,31 @@ func TestLogGoesWhereItIsConfigured(t *testing.T) {
 		t.Errorf("%s: %+v, %v; on stderr: %s", text, line, err, stderr.String())
 	}
 
-	log, file, err = openLog(logConfig{}, &stderr)
-	if err != nil || file != nil {
-		t.Fatalf("%v, %v", file, err)
+	log, err = openLog(logConfig{}, &stderr)
+	if err != nil || log.file != nil {
+		t.Fatalf("%v", err)
 	}
 	log.Debug("not this")
 	log.Info("that")
 	if got := stderr.String(); !strings.Contains(got, "level=INFO msg=that") || strings.Contains(got, "not this") {
 		t.Errorf("stderr: %s", got)
 	}
+	if err := log.setLevel("debug"); err != nil {
+		t.Fatal(err)
+	}
+	log.Debug("now this")
+	if err := log.setLevel("loud"); err == nil {
+		t.Error("took a level that there is not")
+	}
+	log.Debug("still this")
+	if got := stderr.String(); !strings.Contains(got, "now this") || !strings.Contains(got, "still this") {
+		t.Errorf("stderr: %s", got)
+	}
 }
 
 func TestLogRefusesWhatItDoesNotKnow(t *testing.T) {
 	for _, c := range []logConfig{{Level: "loud"}, {Format: "xml"}, {File: t.TempDir()}} {
-		_, _, err := openLog(c, new(bytes.Buffer))
+		_, err := openLog(c, new(bytes.Buffer))
 		var code *coded
 		if !errors.As(err, &code) {
 			t.Errorf("%+v: got %v", c, err)

@@ -137,8 +137,10 @@ func announceDegraded(out io.Writer, log *slog.Logger, checks []health.Check) {
 	}
 	fmt.Fprintln(out, "\ndegraded (veritrail doctor says more):")
 	for _, c := range checks {
-		logCheck(log, c)
 		fmt.Fprintf(out, "  %-4s  %s: %s\n", c.Result, c.Name, safe(c.Found))
+	}
+	for _, c := range checks { // a log in a file goes elsewhere
+		logCheck(log, c)
 	}
 }
 

@@ -47,7 +47,8 @@ data directory, so that verify can tell when the trail was set back.
 
 The first interrupt or SIGTERM stops it in order: requests that have begun get their
 answers, and everything acknowledged is on disk and sealed. A second one ends it at
-once. SIGHUP makes it open its log file again.`,
+once. SIGHUP makes it open its log file again, and read the log's level from the
+configuration file.`,
 		Example: `  veritrail up
   veritrail up --data trail --listen 127.0.0.1:9000
   veritrail up --config veritrail.yaml`,
@@ -70,20 +71,28 @@ once. SIGHUP makes it open its log file again.`,
 				f.logLevel = cmp.Or(f.logLevel, "debug")
 			}
 			cfg.Log.Level, cfg.Log.Format, cfg.Log.File = cmp.Or(f.logLevel, cfg.Log.Level), cmp.Or(f.logFormat, cfg.Log.Format), cmp.Or(f.logFile, cfg.Log.File)
-			log, file, err := openLog(cfg.Log, cmd.ErrOrStderr())
+			log, err := openLog(cfg.Log, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
 			reload := newReloads()
-			if file != nil {
-				reload.add("log file", file.Reopen)
-				defer file.Close()
+			if log.file != nil {
+				reload.add("log file", log.file.Reopen)
 			}
-			err = up(cmd.Context(), cmd.OutOrStdout(), cfg, log, reload)
-			if err != nil && file != nil {
+			if f.config != "" && f.logLevel == "" {
+				reload.add("log level", func() error {
+					again, err := loadConfig(f.config)
+					if err != nil {
+						return err
+					}
+					return log.setLevel(again.Log.Level)
+				})
+			}
+			err = up(cmd.Context(), cmd.OutOrStdout(), cfg, log.Logger, reload)
+			if err != nil && log.file != nil {
 				log.Error("ended", "problem", err) // standard error has it from main
 			}
-			return err
+			return errors.Join(err, log.close())
 		},
 	}
 	c.Flags().StringVar(&f.data, "data", "", "the trail's directory (default: in $XDG_STATE_HOME or %LOCALAPPDATA%)")
