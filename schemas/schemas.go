@@ -15,10 +15,14 @@ var event string
 //go:embed record.schema.json
 var record string
 
+//go:embed config.schema.json
+var config string
+
 // Names of the files, for whoever hands them on.
 const (
 	EventFile  = "event.schema.json"
 	RecordFile = "record.schema.json"
+	ConfigFile = "config.schema.json"
 )
 
 // Event returns the schema of a compliance event.
@@ -26,3 +30,6 @@ func Event() []byte { return []byte(event) }
 
 // Record returns the schema of the flat record form.
 func Record() []byte { return []byte(record) }
+
+// Config returns the schema of the configuration file.
+func Config() []byte { return []byte(config) }

@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-
-	"go.yaml.in/yaml/v3"
+	"strings"
 
 	"github.com/veritrail/veritrail/recorder"
 )
@@ -26,6 +23,7 @@ type config struct {
 	PublicTiles bool        `yaml:"public_tiles" json:"public_tiles,omitempty"` // entry bundles without the token
 	Allow       allowConfig `yaml:"allow" json:"allow"`
 	TLS         tlsConfig   `yaml:"tls" json:"tls"`
+	Log         logConfig   `yaml:"log" json:"log"`
 
 	Schemas []schemaConfig `yaml:"schemas" json:"schemas,omitempty"` // forms of JSON besides the event and the flat record
 }
@@ -60,10 +58,25 @@ const maxConfig = 1 << 20
 
 // loadConfig reads a configuration file; no name is an empty configuration.
 func loadConfig(name string) (*config, error) {
-	c := new(config)
 	if name == "" {
-		return c, nil
+		return new(config), nil
 	}
+	text, err := readConfig(name)
+	if err != nil {
+		return nil, err
+	}
+	c, t := parseConfig(text)
+	if len(t.problems) == 0 {
+		return c, c.readSchemas()
+	}
+	lines := []string{"configuration:"}
+	for _, p := range t.problems {
+		lines = append(lines, fmt.Sprintf("  %s:%s", name, p))
+	}
+	return nil, usageError("%s", strings.Join(lines, "\n"))
+}
+
+func readConfig(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, usageError("configuration: %w", err)
@@ -76,15 +89,7 @@ func loadConfig(name string) (*config, error) {
 	if len(text) > maxConfig {
 		return nil, usageError("configuration %s: more than %d bytes", name, maxConfig)
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	dec.KnownFields(true)
-	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return nil, usageError("configuration %s: %w", name, err)
-	}
-	if err := dec.Decode(new(config)); !errors.Is(err, io.EOF) {
-		return nil, usageError("configuration %s: more than one document", name)
-	}
-	return c, c.readSchemas()
+	return text, nil
 }
 
 // readSchemas reads the files that the configuration names.
@@ -142,15 +147,20 @@ func (c *config) recorder(dir string) (recorder.Config, error) {
 	if err := rc.Allow.Check(); err != nil {
 		return rc, usageError("configuration: allow: %w", err)
 	}
-	for _, s := range c.Schemas {
-		rc.Shapes = append(rc.Shapes, recorder.Shape{
-			Name: s.Name, Schema: s.text, Match: recorder.Match(s.Match), Map: s.Map,
-		})
-	}
+	rc.Shapes = c.shapes()
 	if err := recorder.CheckShapes(rc.Shapes); err != nil {
 		return rc, usageError("configuration: schemas: %w", err)
 	}
 	return rc, nil
+}
+
+// shapes are the forms of JSON that the configuration adds. Its files have been read.
+func (c *config) shapes() []recorder.Shape {
+	var all []recorder.Shape
+	for _, s := range c.Schemas {
+		all = append(all, recorder.Shape{Name: s.Name, Schema: s.text, Match: recorder.Match(s.Match), Map: s.Map})
+	}
+	return all
 }
 
 // digest identifies the configuration in effect.
