@@ -39,6 +39,9 @@ type Kernel struct {
 	id    kernelID
 	name  string
 	lanes int
+	// steps is how many a program has at most: enough to spread the cost of
+	// writing one, few enough to stay in the cache. maxCells bounds steps*lanes.
+	steps int
 	// Where word i of lane n's chaining value stands in a step's output:
 	// at words[i] + n*stride.
 	words  [8]int
@@ -65,9 +68,9 @@ func transposed(lanes int) (words [8]int) {
 
 // kernels are all there are, the faster first.
 var kernels = []*Kernel{
-	{sm3AVX512Kernel, "avx512", 16, transposed(16), 1, sm3.Sum},
-	{sm3AVX2Kernel, "avx2", 8, transposed(8), 1, sm3.Sum},
-	{sha256NIKernel, "sha-ni", 2, [8]int{3, 2, 7, 6, 1, 0, 5, 4}, 8, sha256.Sum256},
+	{sm3AVX512Kernel, "avx512", 16, 32, transposed(16), 1, sm3.Sum},
+	{sm3AVX2Kernel, "avx2", 8, 32, transposed(8), 1, sm3.Sum},
+	{sha256NIKernel, "sha-ni", 2, 128, [8]int{3, 2, 7, 6, 1, 0, 5, 4}, 8, sha256.Sum256},
 }
 
 var (
@@ -186,10 +189,11 @@ func (k *Kernel) agrees() bool {
 	return true
 }
 
-// maxLanes and maxSteps bound a program.
+// What bounds the programs of all kernels. A cell is a step of a lane.
 const (
 	maxLanes = 16
-	maxSteps = 32
+	maxSteps = 128
+	maxCells = 512
 )
 
 // program is what a kernel runs: for each step and lane one block. The kernels
@@ -207,14 +211,14 @@ type program struct {
 	_      [15]uint32
 	// offset is where the block is: from the beginning of the lines, or, with
 	// scratch set, of the program.
-	offset [maxSteps * maxLanes]uint64
+	offset [maxCells]uint64
 	// reset is all ones where a message begins. Its first byte is then the
 	// prefix, whatever stands there.
-	reset [maxSteps * maxLanes]uint32
+	reset [maxCells]uint32
 	// out is the chaining value before the first step and after each.
-	out [(maxSteps + 1) * 8 * maxLanes]uint32
+	out [8 * (maxCells + maxLanes)]uint32
 	// last are the blocks that do not stand in the lines.
-	last [maxSteps * maxLanes][blockSize]byte
+	last [maxCells][blockSize]byte
 }
 
 const (
@@ -239,15 +243,15 @@ type machine struct {
 
 	k         *Kernel
 	n         int // messages in the batch
-	window    int // those before it have been ordered
-	order     [256]uint8
-	from, at  int // order is of the messages from on; order[at] comes next
-	ordered   int
+	at        int // the next one
+	from      int // from here on they are taken in order
+	order     [64]uint8
 	lane      [maxLanes]message
 	free      [maxSteps + 1]uint16 // by step: the lanes that become free
 	busy      [maxLanes]int        // by lane: the step after its last
-	finished  [maxSteps * maxLanes]finished
+	finished  [maxCells]finished
 	nFinished int
+	nLast     uint // of the program's last
 }
 
 // finished is a message whose digest stands in lane after step-1.
@@ -258,7 +262,7 @@ type finished struct {
 
 func (m *machine) begin(k *Kernel, prefix byte, n int) {
 	m.k, m.n = k, n
-	m.window, m.from, m.at, m.ordered = 0, 0, 0, 0
+	m.at, m.from = 0, max(0, n-len(m.order))
 	m.lane = [maxLanes]message{}
 	m.prefix = uint32(prefix) << 24
 	for i := range m.head[0][0] {
@@ -271,37 +275,31 @@ func (m *machine) begin(k *Kernel, prefix byte, n int) {
 // blocks is how many blocks a message takes: prefix, data, 0x80 and length.
 func blocks(data int) int { return (data + 1 + 9 + blockSize - 1) / blockSize }
 
-// pick is the next message. Within a window the longest come first, so that all
-// lanes finish nearly together; a lane that goes on when the others are done works
-// for itself alone.
+// pick is the next message. They come as they stand, but for the last ones, of
+// which the longest come first: so all lanes finish nearly together. A lane that
+// goes on when the others are done works for itself alone.
 func (m *machine) pick(b *batch) (int, bool) {
-	if m.at == m.ordered {
-		if m.window == m.n {
-			return 0, false
-		}
-		m.from = m.window
-		m.ordered = min(len(m.order), m.n-m.from)
-		m.window += m.ordered
-		m.at = 0
-		if b.ends != nil {
-			m.sort(b)
-		}
-	}
 	i := m.at
-	m.at++
-	if b.ends != nil {
-		i = int(m.order[i])
+	if i == m.n {
+		return 0, false
 	}
-	return m.from + i, true
+	m.at++
+	if b.ends == nil || i < m.from {
+		return i, true
+	}
+	if i == m.from {
+		m.sort(b)
+	}
+	return m.from + int(m.order[i-m.from]), true
 }
 
-// sort orders the window by the number of blocks, the most first.
+// sort orders the messages from m.from on by the number of blocks, the most first.
 func (m *machine) sort(b *batch) {
 	const classes = 64 // the last one is for all that are longer
 	var class [len(m.order)]uint8
 	var count [classes]int
 	start, _ := b.bounds(m.from)
-	for i, end := range b.ends[m.from:m.window] {
+	for i, end := range b.ends[m.from:m.n] {
 		c := min(blocks(len(b.data[start:end])), classes) - 1
 		class[i] = uint8(c)
 		count[c]++
@@ -311,8 +309,7 @@ func (m *machine) sort(b *batch) {
 	for c := classes - 1; c >= 0; c-- {
 		count[c], at = at, at+count[c]
 	}
-	for i := range m.ordered {
-		c := class[i]
+	for i, c := range class[:m.n-m.from] {
 		m.order[count[c]] = uint8(i)
 		count[c]++
 	}
@@ -322,19 +319,19 @@ func (m *machine) sort(b *batch) {
 // messages are done.
 func (m *machine) fill(b *batch) int {
 	lanes := m.k.lanes
-	m.nFinished = 0
-	m.free = [maxSteps + 1]uint16{}
-	clear(m.reset[:maxSteps*lanes])
+	m.nFinished, m.nLast = 0, 0
+	clear(m.free[:m.k.steps+1])
+	clear(m.reset[:m.k.steps*lanes])
 	for lane := range lanes {
 		m.busy[lane] = 0
 		if m.lane[lane].next < m.lane[lane].blocks {
-			m.place(b, lane, 0)
+			m.place(b.data, lanes, lane, 0)
 		} else {
 			m.free[0] |= 1 << lane
 		}
 	}
 fill:
-	for step := range maxSteps {
+	for step := range m.k.steps {
 		for free := m.free[step]; free != 0; free &= free - 1 {
 			i, ok := m.pick(b)
 			if !ok {
@@ -344,7 +341,7 @@ fill:
 			start, end := b.bounds(i)
 			m.lane[lane] = message{index: i, start: start, end: end, blocks: blocks(end - start)}
 			m.reset[step*lanes+lane] = ^uint32(0)
-			m.place(b, lane, step)
+			m.place(b.data, lanes, lane, step)
 		}
 	}
 	steps := 0
@@ -362,61 +359,63 @@ fill:
 
 // place puts the blocks of the lane's message, as far as they fit, into the
 // steps from step on.
-func (m *machine) place(b *batch, lane, step int) {
+func (m *machine) place(data []byte, lanes, lane, step int) {
 	msg := &m.lane[lane]
-	lanes := m.k.lanes
-	length := msg.end - msg.start + 1 // with the prefix
-	whole := length / blockSize       // blocks that stand in the lines, counting the byte before as the prefix
-	stop := min(step+msg.blocks-msg.next, maxSteps)
-	at := step*lanes + lane
+	length := uint(msg.end - msg.start + 1) // with the prefix
+	whole := int(length / blockSize)        // blocks that stand in the lines, counting the byte before as the prefix
+	rest := length % blockSize
 	block := msg.next
+	stop := min(step+msg.blocks-block, m.k.steps)
 	msg.next += stop - step
-
-	if block < whole {
-		n := min(whole-block, stop-step)
-		offset := uint64(msg.start - 1 + blockSize*block)
-		if msg.start == 0 && block == 0 { // no byte before
-			last := &m.last[at]
-			copy(last[1:], b.data)
-			m.offset[at] = scratch | (lastOffset + uint64(at)*blockSize)
-			at += lanes
-			step++
-			block++
-			n--
-			offset += blockSize
-		}
-		for range n {
-			m.offset[at] = offset
-			at += lanes
-			offset += blockSize
-		}
-		step += n
-		block += n
-	}
-	for ; step < stop; step++ { // the last block, or the last two
-		last := &m.last[at]
-		*last = [blockSize]byte{}
-		rest := length % blockSize
-		if block == whole {
-			if whole == 0 {
-				copy(last[1:], b.data[msg.start:msg.end])
-			} else {
-				copy(last[:], b.data[msg.end-rest:msg.end])
-			}
-			last[rest] = 0x80
-		}
-		if block == msg.blocks-1 {
-			binary.BigEndian.PutUint64(last[blockSize-8:], uint64(length)*8)
-		}
-		m.offset[at] = scratch | (lastOffset + uint64(at)*blockSize)
-		at += lanes
-		block++
-	}
 	m.busy[lane] = stop
 	if msg.next == msg.blocks {
 		m.free[stop] |= 1 << lane
 		m.finished[m.nFinished] = finished{msg.index, int32(stop), int32(lane)}
 		m.nFinished++
+	}
+
+	at := uint(step*lanes + lane)
+	end := uint(stop*lanes + lane)
+	from := msg.start - 1 + blockSize*block
+	if from < 0 { // no byte before
+		last := &m.last[m.nLast%uint(len(m.last))]
+		*last = [blockSize]byte{}
+		copy(last[1:], data[:msg.end])
+		if whole == 0 {
+			m.pad(last, length, rest, true, msg.blocks == 1)
+		}
+		m.offset[at%uint(len(m.offset))] = scratch | uint64(lastOffset+m.nLast*blockSize)
+		m.nLast++
+		at += uint(lanes)
+		block++
+		from += blockSize
+	}
+	for ; block < whole && at < end; block++ {
+		m.offset[at%uint(len(m.offset))] = uint64(from)
+		at += uint(lanes)
+		from += blockSize
+	}
+	for ; at < end; block++ { // the last block, or the last two
+		last := &m.last[m.nLast%uint(len(m.last))]
+		*last = [blockSize]byte{}
+		if block == whole {
+			copy(last[:], data[from:msg.end])
+		}
+		m.pad(last, length, rest, block == whole, block == msg.blocks-1)
+		m.offset[at%uint(len(m.offset))] = scratch | uint64(lastOffset+m.nLast*blockSize)
+		m.nLast++
+		at += uint(lanes)
+	}
+}
+
+// pad puts what follows a message's bytes into its last block, or its last two:
+// the mark where they end, and the length.
+func (m *machine) pad(last *[blockSize]byte, length, rest uint, mark, end bool) {
+	if mark {
+		last[rest%blockSize] = 0x80
+	}
+	if end {
+		binary.BigEndian.PutUint64(last[blockSize-8:], uint64(length)*8)
 	}
 }
 

@@ -208,7 +208,7 @@ func TestKernelsRunRandomPrograms(t *testing.T) {
 	for _, k := range supported() {
 		for range 20 {
 			p := randomProgram(random, k, len(lines))
-			steps := 1 + random.IntN(maxSteps)
+			steps := 1 + random.IntN(k.steps)
 			want := *p
 			model(k, &want, lines, steps)
 			k.run(p, &lines[0], steps)
@@ -225,7 +225,7 @@ func randomProgram(random *rand.Rand, k *Kernel, lines int) *program {
 	for i := range m.out {
 		m.out[i] = random.Uint32()
 	}
-	for at := range maxSteps * k.lanes {
+	for at := range k.steps * k.lanes {
 		for i := range m.last[at] {
 			m.last[at][i] = byte(random.Uint32())
 		}
