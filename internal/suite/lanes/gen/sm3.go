@@ -2,7 +2,6 @@ package main
 
 import (
 	"math/bits"
-	"slices"
 
 	"github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/operand"
@@ -94,33 +93,22 @@ type table struct {
 // in which the registers and the places of the schedule come round. Unrolled to
 // the end the code does not fit the processor's cache of decoded instructions, and
 // takes half as long again.
-func unroll(c *build.Context, k table, round func(j int, constant operand.Mem)) {
+func unroll(c *build.Context, k table, rounds func(from int, constant func(j int) operand.Mem)) {
 	at, end := reg.RAX, reg.RCX
-	for j := range 16 {
-		round(j, k.Offset(k.size*j))
-	}
+	rounds(0, func(j int) operand.Mem { return k.Offset(k.size * j) })
 	c.LEAQ(k.Offset(k.size*16), at)
 	c.LEAQ(k.Offset(k.size*64), end)
 	c.Label("rounds")
-	for j := range 16 {
-		round(16+j, operand.Mem{Base: at, Disp: k.size * j})
-	}
+	rounds(16, func(j int) operand.Mem { return operand.Mem{Base: at, Disp: k.size * (j - 16)} })
 	c.ADDQ(operand.U32(uint32(k.size*16)), at)
 	c.CMPQ(at, end)
 	c.JNE(operand.LabelRef("rounds"))
 }
 
-// weave emits two independent sequences, the second spread evenly over the first,
-// so that the processor sees work of both within the little that it looks ahead.
-func weave(a, b []func()) {
-	n := 0
-	for i, emit := range a {
-		emit()
-		for ; n*len(a) < (i+1)*len(b); n++ {
-			b[n]()
-		}
-	}
-}
+func emitOr(c *build.Context, a, b operand.Op, dst reg.VecPhysical)  { c.VPOR(a, b, dst) }
+func emitAnd(c *build.Context, a, b operand.Op, dst reg.VecPhysical) { c.VPAND(a, b, dst) }
+func emitXor(c *build.Context, a, b operand.Op, dst reg.VecPhysical) { c.VPXOR(a, b, dst) }
+func emitAdd(c *build.Context, a, b operand.Op, dst reg.VecPhysical) { c.VPADDD(a, b, dst) }
 
 // ahead is how many rounds before its first use a word of the schedule is made:
 // round j takes W[j+4].
@@ -211,89 +199,68 @@ func sm3AVX2(c *build.Context) {
 	mask := y[15]
 	c.VMOVDQU(rot8, mask)
 
-	s := [8]reg.VecPhysical(y[:8])
-	unroll(c, k, func(j int, constant operand.Mem) {
-		A, B, C, D, E, F, G, H := s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]
-		t0, t1, t2, t3 := y[8], y[9], y[10], y[11]
-		x, x0, x1 := y[12], y[13], y[14]
-		var schedule []func()
-		if i := j + ahead; i >= 16 { // W[i] in the place of W[i-16], and what later words need of it
-			schedule = []func(){
-				func() { c.VMOVDQU(rot(i-3), x0) },
-				func() { c.VMOVDQU(w(i-16), x) },
-				func() { c.VPSHUFB(mask, x0, x0) },
-				func() { c.VPXOR(w(i-9), x, x) },
-				func() { c.VPXOR(x0, x, x) },
-				func() { c.VPSHUFB(mask, x, x0) },
-				func() { c.VPXOR(x, x0, x0) },
-				func() { c.VPXOR(rot(i-13), x, x) },
-				func() { c.VPSLLD(operand.U8(15), x0, x1) },
-				func() { c.VPXOR(w(i-6), x, x) },
-				func() { c.VPSRLD(operand.U8(17), x0, x0) },
-				func() { c.VPXOR(x1, x, x) },
-				func() { c.VPXOR(x0, x, x) },
-				func() { c.VMOVDQU(x, w(i)) },
-				func() { c.VPSLLD(operand.U8(7), x, x0) },
-				func() { c.VPSRLD(operand.U8(25), x, x) },
-				func() { c.VPOR(x0, x, x) },
-				func() { c.VMOVDQU(x, rot(i)) },
+	unroll(c, k, func(from int, constant func(j int) operand.Mem) {
+		code := newCode(8)
+		s := [8]value{0, 1, 2, 3, 4, 5, 6, 7}
+		left := func(n uint8, a value) value {
+			return code.unary(true, func(c *build.Context, a operand.Op, dst reg.VecPhysical) { c.VPSLLD(operand.U8(n), a, dst) }, a)
+		}
+		right := func(n uint8, a value) value {
+			return code.unary(true, func(c *build.Context, a operand.Op, dst reg.VecPhysical) { c.VPSRLD(operand.U8(n), a, dst) }, a)
+		}
+		byte8 := func(a value) value {
+			return code.unary(true, func(c *build.Context, a operand.Op, dst reg.VecPhysical) { c.VPSHUFB(mask, a, dst) }, a)
+		}
+		or := func(a, b value) value { return code.binary(emitOr, a, b) }
+		and := func(a, b value) value { return code.binary(emitAnd, a, b) }
+		xor := func(a, b value) value { return code.binary(emitXor, a, b) }
+		plus := func(a, b value) value { return code.binary(emitAdd, a, b) }
+		rotl := func(n uint8, a value) value { return or(left(n, a), right(32-n, a)) }
+		word := func(j int) (operand.Mem, int) { return w(j), j % 16 }
+		rotated := func(j int) (operand.Mem, int) { return rot(j), 16 + j%16 }
+
+		for j := from; j < from+16; j++ {
+			A, B, C, D, E, F, G, H := s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]
+			if i := j + ahead; i >= 16 { // W[i] in the place of W[i-16], and what later words need of it
+				x := code.load(word(i - 16))
+				m, place := word(i - 9)
+				x = code.withMemory(emitXor, m, place, x)
+				x = xor(x, byte8(code.load(rotated(i-3))))
+				r15 := rotl(15, x)
+				m, place = rotated(i - 13)
+				x = code.withMemory(emitXor, m, place, x)
+				m, place = word(i - 6)
+				x = code.withMemory(emitXor, m, place, x)
+				x = xor(xor(x, r15), byte8(r15)) // P1
+				m, place = word(i)
+				code.store(x, m, place)
+				m, place = rotated(i)
+				code.store(rotl(7, x), m, place)
 			}
-		}
-		boolean := []func(){
-			func() { c.VPOR(B, A, t2) },
-			func() { c.VPAND(B, A, t3) },
-			func() { c.VPAND(C, t2, t2) },
-			func() { c.VPOR(t3, t2, t2) },
-			func() { c.VPADDD(t2, D, D) },
-			func() { c.VPXOR(G, F, t3) },
-			func() { c.VPAND(E, t3, t3) },
-			func() { c.VPXOR(G, t3, t3) },
-			func() { c.VPADDD(t3, H, H) },
-		}
-		if j < 16 {
-			boolean = []func(){
-				func() { c.VPXOR(B, A, t2) },
-				func() { c.VPXOR(F, E, t3) },
-				func() { c.VPXOR(C, t2, t2) },
-				func() { c.VPXOR(G, t3, t3) },
-				func() { c.VPADDD(t2, D, D) },
-				func() { c.VPADDD(t3, H, H) },
+			m, place := word(j)
+			H = code.withMemory(emitAdd, m, place, H)
+			x := code.load(m, place)
+			m, place = word(j + 4)
+			D = plus(D, code.withMemory(emitXor, m, place, x))
+			a12 := rotl(12, A)
+			ss1 := rotl(7, plus(code.withMemory(emitAdd, constant(j), -1, a12), E))
+			ss2 := xor(ss1, a12)
+			if j < 16 {
+				D = plus(D, xor(xor(A, B), C))
+				H = plus(H, xor(xor(F, G), E))
+			} else {
+				D = plus(D, or(and(or(A, B), C), and(A, B)))
+				H = plus(H, xor(and(xor(F, G), E), G))
 			}
+			D = plus(D, ss2) // TT1
+			H = plus(H, ss1) // TT2
+			B, F = rotl(9, B), rotl(19, F)
+			r9 := rotl(9, H)
+			H = xor(xor(H, r9), byte8(r9)) // P0(TT2)
+			s = [8]value{D, A, B, C, H, E, F, G}
 		}
-		round := slices.Concat([]func(){
-			func() { c.VPSLLD(operand.U8(12), A, t1) },
-			func() { c.VPSRLD(operand.U8(20), A, t0) },
-			func() { c.VPOR(t1, t0, t0) },
-			func() { c.VPADDD(constant, t0, t1) },
-			func() { c.VPADDD(E, t1, t1) },
-			func() { c.VPSLLD(operand.U8(7), t1, t2) },
-			func() { c.VPSRLD(operand.U8(25), t1, t1) },
-			func() { c.VPADDD(w(j), H, H) },
-			func() { c.VPOR(t2, t1, t1) }, // SS1
-			func() { c.VMOVDQU(w(j), t2) },
-			func() { c.VPXOR(w(j+4), t2, t2) },
-			func() { c.VPADDD(t2, D, D) },
-			func() { c.VPXOR(t1, t0, t0) }, // SS2
-		}, boolean, []func(){
-			func() { c.VPADDD(t1, H, H) }, // TT2
-			func() { c.VPADDD(t0, D, D) }, // TT1
-			func() { c.VPSHUFB(mask, H, t2) },
-			func() { c.VPXOR(H, t2, t2) },
-			func() { c.VPSLLD(operand.U8(9), t2, t3) },
-			func() { c.VPSRLD(operand.U8(23), t2, t2) },
-			func() { c.VPXOR(t3, H, H) },
-			func() { c.VPXOR(t2, H, H) }, // P0(TT2)
-			func() { c.VPSLLD(operand.U8(9), B, t0) },
-			func() { c.VPSRLD(operand.U8(23), B, B) },
-			func() { c.VPOR(t0, B, B) },
-			func() { c.VPSLLD(operand.U8(19), F, t1) },
-			func() { c.VPSRLD(operand.U8(13), F, F) },
-			func() { c.VPOR(t1, F, F) },
-		})
-		weave(round, schedule)
-		s = [8]reg.VecPhysical{D, A, B, C, H, E, F, G}
+		code.emit(c, y[:8], s[:], y[:8], y[8:15])
 	})
-	must(s == [8]reg.VecPhysical(y[:8]), "sm3: the registers do not come round")
 	for i := range 8 {
 		c.VPXOR(p.field(fieldV+32*i), y[i], y[i])
 		c.VMOVDQU(y[i], p.out(32*lanes+32*i))
@@ -378,44 +345,46 @@ func sm3AVX512(c *build.Context) {
 	}
 
 	s := [8]reg.VecPhysical(z[:8])
-	unroll(c, k, func(j int, constant operand.Mem) {
-		A, B, C, D, E, F, G, H := s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]
-		this, fourth := w[j%16], w[(j+4)%16]
-		if i := j + 4; i >= 16 { // W[i] in the place of W[i-16]
-			c.VPROLD(operand.U8(15), w[(i-3)%16], t[0])
-			c.VPTERNLOGD(operand.U8(xor3), w[(i-9)%16], t[0], fourth)
-			c.VPROLD(operand.U8(15), fourth, t[0])
-			c.VPROLD(operand.U8(23), fourth, t[1])
-			c.VPTERNLOGD(operand.U8(xor3), t[1], t[0], fourth) // P1
-			c.VPROLD(operand.U8(7), w[(i-13)%16], t[2])
-			c.VPTERNLOGD(operand.U8(xor3), w[(i-6)%16], t[2], fourth)
+	unroll(c, k, func(from int, constant func(j int) operand.Mem) {
+		for j := from; j < from+16; j++ {
+			A, B, C, D, E, F, G, H := s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]
+			this, fourth := w[j%16], w[(j+4)%16]
+			if i := j + 4; i >= 16 { // W[i] in the place of W[i-16]
+				c.VPROLD(operand.U8(15), w[(i-3)%16], t[0])
+				c.VPTERNLOGD(operand.U8(xor3), w[(i-9)%16], t[0], fourth)
+				c.VPROLD(operand.U8(15), fourth, t[0])
+				c.VPROLD(operand.U8(23), fourth, t[1])
+				c.VPTERNLOGD(operand.U8(xor3), t[1], t[0], fourth) // P1
+				c.VPROLD(operand.U8(7), w[(i-13)%16], t[2])
+				c.VPTERNLOGD(operand.U8(xor3), w[(i-6)%16], t[2], fourth)
+			}
+			c.VPADDD(this, H, H)
+			c.VPXORD(fourth, this, t[0])
+			c.VPADDD(t[0], D, D)
+			c.VPROLD(operand.U8(12), A, t[1])
+			c.VPADDD_BCST(constant(j), t[1], t[2])
+			c.VPADDD(E, t[2], t[2])
+			c.VPROLD(operand.U8(7), t[2], t[2]) // SS1
+			c.VPXORD(t[2], t[1], t[1])          // SS2
+			c.VMOVDQA32(A, t[3])
+			c.VMOVDQA32(E, t[4])
+			ff, gg := uint8(xor3), uint8(xor3)
+			if j >= 16 {
+				ff, gg = maj, ch
+			}
+			c.VPTERNLOGD(operand.U8(ff), C, B, t[3])
+			c.VPTERNLOGD(operand.U8(gg), G, F, t[4])
+			c.VPADDD(t[3], D, D)
+			c.VPADDD(t[1], D, D) // TT1
+			c.VPADDD(t[4], H, H)
+			c.VPADDD(t[2], H, H) // TT2
+			c.VPROLD(operand.U8(9), B, B)
+			c.VPROLD(operand.U8(19), F, F)
+			c.VPROLD(operand.U8(9), H, t[5])
+			c.VPROLD(operand.U8(17), H, t[6])
+			c.VPTERNLOGD(operand.U8(xor3), t[6], t[5], H) // P0(TT2)
+			s = [8]reg.VecPhysical{D, A, B, C, H, E, F, G}
 		}
-		c.VPADDD(this, H, H)
-		c.VPXORD(fourth, this, t[0])
-		c.VPADDD(t[0], D, D)
-		c.VPROLD(operand.U8(12), A, t[1])
-		c.VPADDD_BCST(constant, t[1], t[2])
-		c.VPADDD(E, t[2], t[2])
-		c.VPROLD(operand.U8(7), t[2], t[2]) // SS1
-		c.VPXORD(t[2], t[1], t[1])          // SS2
-		c.VMOVDQA32(A, t[3])
-		c.VMOVDQA32(E, t[4])
-		ff, gg := uint8(xor3), uint8(xor3)
-		if j >= 16 {
-			ff, gg = maj, ch
-		}
-		c.VPTERNLOGD(operand.U8(ff), C, B, t[3])
-		c.VPTERNLOGD(operand.U8(gg), G, F, t[4])
-		c.VPADDD(t[3], D, D)
-		c.VPADDD(t[1], D, D) // TT1
-		c.VPADDD(t[4], H, H)
-		c.VPADDD(t[2], H, H) // TT2
-		c.VPROLD(operand.U8(9), B, B)
-		c.VPROLD(operand.U8(19), F, F)
-		c.VPROLD(operand.U8(9), H, t[5])
-		c.VPROLD(operand.U8(17), H, t[6])
-		c.VPTERNLOGD(operand.U8(xor3), t[6], t[5], H) // P0(TT2)
-		s = [8]reg.VecPhysical{D, A, B, C, H, E, F, G}
 	})
 	must(s == [8]reg.VecPhysical(z[:8]), "sm3: the registers do not come round")
 	for i := range 8 {
