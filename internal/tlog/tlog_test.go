@@ -319,14 +319,18 @@ func TestAppendAllGrowsTheTreeOfAppend(t *testing.T) {
 
 func BenchmarkAppendAll(b *testing.B) {
 	for _, d := range []suite.Digest{suite.SHA256, suite.SM3} {
-		b.Run(d.String(), func(b *testing.B) {
-			leaves := make([]suite.Hash, 512)
-			tree := NewTree(d, nil)
-			b.ReportAllocs()
-			for b.Loop() {
-				tree.AppendAll(leaves)
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(leaves)), "ns/leaf")
-		})
+		for _, n := range []int{1, 16, 100, 512} {
+			b.Run(fmt.Sprintf("%s/%d", d, n), func(b *testing.B) { benchmarkAppendAll(b, d, n) })
+		}
 	}
+}
+
+func benchmarkAppendAll(b *testing.B, d suite.Digest, n int) {
+	leaves := make([]suite.Hash, n)
+	tree := NewTree(d, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		tree.AppendAll(leaves)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(leaves)), "ns/leaf")
 }

@@ -39,6 +39,9 @@ type Tree struct {
 	// full.
 	edge [][]suite.Hash
 	full func(Tile, []suite.Hash)
+	// nodes is room for AppendAll: the new nodes of a height and of the one
+	// above, each with a place in front for a left sibling.
+	nodes *[2][1 + TileWidth]suite.Hash
 }
 
 // NewTree is an empty tree. full, when not nil, is called with each tile that
@@ -88,7 +91,11 @@ func (t *Tree) Append(leaf suite.Hash) {
 func (t *Tree) AppendAll(leaves []suite.Hash) {
 	for len(leaves) > 0 {
 		n := min(len(leaves), TileWidth-int(t.size%TileWidth))
-		t.appendWithin(leaves[:n])
+		if n == 1 {
+			t.Append(leaves[0])
+		} else {
+			t.appendWithin(leaves[:n])
+		}
 		leaves = leaves[n:]
 	}
 }
@@ -97,9 +104,10 @@ func (t *Tree) AppendAll(leaves []suite.Hash) {
 func (t *Tree) appendWithin(leaves []suite.Hash) {
 	size := t.size + uint64(len(leaves))
 	t.push(0, size, leaves...)
-	// The new nodes of a height and of the one above, with room in front for a left sibling.
-	var low, high [1 + TileWidth]suite.Hash
-	nodes, above := &low, &high
+	if t.nodes == nil {
+		t.nodes = new([2][1 + TileWidth]suite.Hash)
+	}
+	nodes, above := &t.nodes[0], &t.nodes[1]
 	n := copy(nodes[1:], leaves)
 	for h := 0; h < TileHeight; h++ {
 		children := nodes[1 : 1+n]
@@ -185,7 +193,7 @@ func (t *Tree) Edge() map[Tile][]suite.Hash {
 // Clone is an independent copy that hands out no tiles.
 func (t *Tree) Clone() *Tree {
 	c := *t
-	c.full = nil
+	c.full, c.nodes = nil, nil
 	c.edge = make([][]suite.Hash, len(t.edge))
 	for i, hashes := range t.edge {
 		c.edge[i] = append(make([]suite.Hash, 0, TileWidth), hashes...)
