@@ -1,6 +1,7 @@
 package lanes
 
 import (
+	"crypto/fips140"
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
@@ -8,6 +9,7 @@ import (
 
 // supported tells whether processor and operating system have what the kernel
 // needs. The operating system must save the wide registers; package cpu asks it.
+// In FIPS 140-3 mode SHA-256 is left to the validated module of crypto/sha256.
 func (k *Kernel) supported() bool {
 	switch k.id {
 	case sm3AVX512Kernel:
@@ -15,7 +17,7 @@ func (k *Kernel) supported() bool {
 	case sm3AVX2Kernel:
 		return cpu.X86.HasAVX2
 	case sha256NIKernel:
-		return cpu.X86.HasAVX && hasSHA()
+		return cpu.X86.HasAVX && hasSHA() && !fips140.Enabled()
 	}
 	return false
 }
