@@ -273,24 +273,19 @@ func (m *machine) begin(k *Kernel, prefix byte, n int) {
 }
 
 // blocks is how many blocks a message takes: prefix, data, 0x80 and length.
-func blocks(data int) int { return (data + 1 + 9 + blockSize - 1) / blockSize }
+func blocks(data int) int { return int(uint(data+1+9+blockSize-1) / blockSize) }
 
-// pick is the next message. They come as they stand, but for the last ones, of
-// which the longest come first: so all lanes finish nearly together. A lane that
-// goes on when the others are done works for itself alone.
-func (m *machine) pick(b *batch) (int, bool) {
-	i := m.at
-	if i == m.n {
-		return 0, false
-	}
-	m.at++
-	if b.ends == nil || i < m.from {
-		return i, true
+// ordered is message i of those that are taken in order. They are the last ones,
+// and the longest of them come first: so all lanes finish nearly together. A lane
+// that goes on when the others are done works for itself alone.
+func (m *machine) ordered(b *batch, i int) int {
+	if b.ends == nil { // all of one length
+		return i
 	}
 	if i == m.from {
 		m.sort(b)
 	}
-	return m.from + int(m.order[i-m.from]), true
+	return m.from + int(m.order[i-m.from])
 }
 
 // sort orders the messages from m.from on by the number of blocks, the most first.
@@ -330,20 +325,60 @@ func (m *machine) fill(b *batch) int {
 			m.free[0] |= 1 << lane
 		}
 	}
+	// What follows is done for each message: all of it stands here, and in local variables.
+	limit, data := m.k.steps, b.data
+	nFinished, nLast := m.nFinished, m.nLast
 fill:
-	for step := range m.k.steps {
+	for step := range limit {
 		for free := m.free[step]; free != 0; free &= free - 1 {
-			i, ok := m.pick(b)
-			if !ok {
-				break fill
+			i := m.at
+			if i >= m.from {
+				if i == m.n {
+					break fill
+				}
+				i = m.ordered(b, i)
 			}
+			m.at++
 			lane := bits.TrailingZeros16(free)
 			start, end := b.bounds(i)
-			m.lane[lane] = message{index: i, start: start, end: end, blocks: blocks(end - start)}
-			m.reset[step*lanes+lane] = ^uint32(0)
-			m.place(b.data, lanes, lane, step)
+			at := uint(step*lanes + lane)
+			m.reset[at%maxCells] = ^uint32(0)
+			length := uint(end - start + 1) // with the prefix
+			stop := step + int((length+9+blockSize-1)/blockSize)
+			if start == 0 || stop > limit {
+				m.lane[lane] = message{index: i, start: start, end: end, blocks: stop - step}
+				m.nFinished, m.nLast = nFinished, nLast
+				m.place(data, lanes, lane, step)
+				nFinished, nLast = m.nFinished, m.nLast
+				continue
+			}
+			m.busy[lane] = stop
+			m.free[stop] |= 1 << lane
+			m.finished[nFinished%maxCells] = finished{i, int32(stop), int32(lane)}
+			nFinished++
+			from := uint(start - 1)
+			for n := length / blockSize; n > 0; n-- {
+				m.offset[at%maxCells] = uint64(from)
+				at += uint(lanes)
+				from += blockSize
+			}
+			rest := length % blockSize
+			last := &m.last[nLast%maxCells]
+			*last = [blockSize]byte{}
+			copy(last[:], data[from:end])
+			last[rest] = 0x80
+			m.offset[at%maxCells] = scratch | uint64(lastOffset+nLast*blockSize)
+			nLast++
+			if rest > blockSize-9 {
+				last = &m.last[nLast%maxCells]
+				*last = [blockSize]byte{}
+				m.offset[(at+uint(lanes))%maxCells] = scratch | uint64(lastOffset+nLast*blockSize)
+				nLast++
+			}
+			binary.BigEndian.PutUint64(last[blockSize-8:], uint64(length)*8)
 		}
 	}
+	m.nFinished, m.nLast = nFinished, nLast
 	steps := 0
 	for _, busy := range m.busy[:lanes] {
 		steps = max(steps, busy)
