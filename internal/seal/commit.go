@@ -50,9 +50,7 @@ func (l *Log) writeEvents(lines []byte, ends []int, base int) error {
 	h := segment.FrameHeader{Kind: segment.Events, FirstLeaf: l.trees.Size(), Count: len(ends)}
 	hashes := l.hasher.Hash(l.trees, lines)
 	for i, tree := range l.trees {
-		for _, leaf := range hashes[i] {
-			tree.Append(leaf)
-		}
+		tree.AppendAll(hashes[i])
 	}
 	l.prints = segment.AppendFingerprints(l.prints[:0], hashes[0])
 	if err := l.writeFrame(&h, !l.cfg.Buffered, l.prints, lines); err != nil {
