@@ -94,6 +94,9 @@ func BenchmarkOneByOne(b *testing.B) {
 				})
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+			if s := r.Stats(); s.Batches > 0 {
+				b.ReportMetric(float64(s.Leaves)/float64(s.Batches), "events/sync")
+			}
 			shut(b, r)
 		})
 	}

@@ -154,7 +154,8 @@ func (l *Log) accept(durable bool) {
 func (l *Log) sync() error {
 	start := time.Now()
 	err := l.file.Sync()
-	l.stats.syncNanos.Add(uint64(time.Since(start)))
+	l.syncTook = time.Since(start)
+	l.stats.syncNanos.Add(uint64(l.syncTook))
 	return err
 }
 

@@ -825,3 +825,16 @@ func TestWaitSealedNeedsACheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestOwnerDoesNotWaitForCallersWhoStayAway(t *testing.T) {
+	l := &Log{}
+	l.queue.filling = &batch{done: make(chan struct{})}
+	l.expected, l.woken, l.syncTook = 100, 100, time.Hour
+	l.gather() // comes back
+	if l.expected != 0 || l.woken != 0 {
+		t.Error("it would wait for them again")
+	}
+	l.queue.filling.ends = make([]int, 100) // all are here
+	l.expected, l.woken, l.syncTook = 100, 100, time.Hour
+	l.gather()
+}
