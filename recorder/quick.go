@@ -124,7 +124,8 @@ func (r *Recorder) quick(ctx context.Context, f *flight) bool {
 	if id.IsZero() {
 		id = f.newID()
 	}
-	b := append(f.leaf[:0], `{"id":"`...)
+	b := f.leaf[:0]
+	b = append(b, `{"id":"`...)
 	b = id.Append(b)
 	b = append(b, `","ts":"`...)
 	t := d.Timestamp
@@ -159,8 +160,8 @@ func (r *Recorder) quick(ctx context.Context, f *flight) bool {
 		f.added.number(seq, &span)
 	}
 	b = f.added.merge(b, d.Context, keys)
-	f.leaf = append(b, `}}`...)
-	d.ID = id
+	b = append(b, `}}`...)
+	d.ID, f.leaf = id, b
 	return true
 }
 

@@ -495,9 +495,9 @@ func (l *Log) gather() {
 		each     = 4 * time.Microsecond  // what waking and appending take
 		patience = 50 * time.Microsecond // while nobody comes
 	)
-	want, woken, most := l.expected, time.Duration(l.woken), l.syncTook/4
+	want, woken, most := l.expected, l.woken, l.syncTook/4
 	l.expected, l.woken = 0, 0
-	if woken < 2 || woken*each > most || l.cfg.Buffered {
+	if woken < 2 || time.Duration(woken) > most/each || l.cfg.Buffered {
 		return
 	}
 	q := &l.queue

@@ -83,7 +83,7 @@ func record(s *store.ImmuStore, lines [][]byte, recorders int, during time.Durat
 				if began.Sub(start) >= during {
 					return
 				}
-				key := binary.BigEndian.AppendUint64(nil, uint64(i*recorders+g)) //nolint:gosec // not negative
+				key := binary.BigEndian.AppendUint64(nil, uint64(i*recorders+g))
 				errs[g] = commit(s, key, lines[(i*recorders+g)%len(lines)])
 				waits[g] = append(waits[g], time.Since(began))
 			}

@@ -34,7 +34,7 @@ func (b *bench) immudb(recorders int) func(string) (result, error) {
 		if b.immudbProgram == "" {
 			return result{}, errAbsent
 		}
-		child := exec.CommandContext(background, b.immudbProgram,
+		child := exec.CommandContext(background, b.immudbProgram, //nolint:gosec // the program that the user names, without a shell
 			"-dir", filepath.Join(dir, "store"), "-recorders", strconv.Itoa(recorders),
 			"-during", b.ackTurn.String(), "-sync", immudbSync(recorders).String())
 		lines, err := someLines()

@@ -113,7 +113,7 @@ func fill(r *recorder.Recorder, n int, send send) (elapsed, cpu time.Duration, e
 		return 0, 0, err
 	}
 	elapsed, cpu = start.read()
-	if s := r.Stats(); s.Lost > 0 || s.Size < uint64(n) { //nolint:gosec // positive
+	if s := r.Stats(); s.Lost > 0 || s.Size < uint64(n) {
 		return 0, 0, fmt.Errorf("of %d events %d are in the trail, %d lost", n, s.Size, s.Lost)
 	}
 	return elapsed, cpu, nil
