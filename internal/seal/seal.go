@@ -494,6 +494,7 @@ func (l *Log) gather() {
 	const (
 		each     = 4 * time.Microsecond  // what waking and appending take
 		patience = 50 * time.Microsecond // while nobody comes
+		turns    = 1000                  // also where the clock is a coarse one
 	)
 	want, woken, most := l.expected, l.woken, l.syncTook/4
 	l.expected, l.woken = 0, 0
@@ -503,7 +504,7 @@ func (l *Log) gather() {
 	q := &l.queue
 	start := time.Now()
 	came, have := start, 0
-	for {
+	for range turns {
 		runtime.Gosched() // they go first
 		now := time.Now()
 		if q.mu.TryLock() {
