@@ -46,11 +46,20 @@ func (u UUID) Append(dst []byte) []byte {
 	var b [36]byte
 	b[8], b[13], b[18], b[23] = '-', '-', '-', '-'
 	for i, v := range u {
-		at := uuidOffsets[i]
-		b[at], b[at+1] = hexDigits[v>>4], hexDigits[v&0x0f]
+		at := uuidOffsets[i] & 0x3f
+		pair := hexPairs[v]
+		b[at], b[at+1] = byte(pair), byte(pair>>8)
 	}
 	return append(dst, b[:]...)
 }
+
+// hexPairs are the two digits of each byte, the first one lowest.
+var hexPairs = func() (t [256]uint16) {
+	for i := range t {
+		t[i] = uint16(hexDigits[i>>4]) | uint16(hexDigits[i&0x0f])<<8
+	}
+	return t
+}()
 
 const hexDigits = "0123456789abcdef"
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"go.opentelemetry.io/otel/trace"
@@ -25,14 +26,21 @@ type flight struct {
 	builder Builder
 	leaf    []byte
 	ids     *rand.ChaCha8
-	text    [96]byte // holds the values that enrich makes
+	text    [96]byte  // holds the values that enrich makes
+	read    time.Time // the clocks, not long ago
+
+	// What quick knows of the events before.
+	added   added
+	stamp   stamp
+	actions actions
 }
 
-func newFlight() *flight {
+func (r *Recorder) newFlight() *flight {
 	var seed [32]byte
 	_, _ = crand.Read(seed[:]) // never fails: crypto/rand ends the program instead
 	f := &flight{ids: rand.NewChaCha8(seed)}
 	f.builder.flight = f
+	f.added.init(&r.facts)
 	return f
 }
 
@@ -48,29 +56,33 @@ func (r *Recorder) land(f *flight) {
 
 // send takes the draft through all stages into the trail.
 func (r *Recorder) send(ctx context.Context, f *flight, own bool) (Future, error) {
-	d := &f.draft
-	if err := r.validate(d, own); err != nil {
-		if own {
-			return Future{}, err
-		}
-		return Future{}, r.reject(ctx, err)
-	}
-	r.enrich(ctx, f)
-	err := checkEnriched(d)
-	if err == nil {
-		err = r.redact(ctx, d)
-	}
-	if err == nil {
-		f.leaf = d.AppendCanonical(f.leaf[:0])
-		err = checkLeaf(f.leaf)
-	}
-	if err != nil {
-		if own {
+	if own {
+		if err := r.encode(ctx, f, own); err != nil {
 			return Future{}, err // a rejection of a rejection would never end
 		}
-		return Future{}, r.reject(ctx, err)
+	} else if !r.quick(ctx, f) {
+		if err := r.encode(ctx, f, own); err != nil {
+			return Future{}, r.reject(ctx, err)
+		}
 	}
 	return r.append(ctx, f)
+}
+
+// encode makes the leaf, one stage after the other.
+func (r *Recorder) encode(ctx context.Context, f *flight, own bool) error {
+	d := &f.draft
+	if err := r.validate(d, own); err != nil {
+		return err
+	}
+	r.enrich(ctx, f)
+	if err := checkEnriched(d); err != nil {
+		return err
+	}
+	if err := r.redact(ctx, d); err != nil {
+		return err
+	}
+	f.leaf = d.AppendCanonical(f.leaf[:0])
+	return checkLeaf(f.leaf)
 }
 
 // append hands the encoded event over to the trail.
@@ -143,6 +155,12 @@ const (
 	keySeq      = "seq"
 )
 
+// Keys of ctx for the trace that the caller's context belongs to.
+const (
+	keyTrace = "trace_id"
+	keySpan  = "span_id"
+)
+
 // enrich fills in what the event lacks. What the caller said of host, process
 // and trace stays.
 func (r *Recorder) enrich(ctx context.Context, f *flight) {
@@ -151,7 +169,7 @@ func (r *Recorder) enrich(ctx context.Context, f *flight) {
 		d.ID = f.newID()
 	}
 	if d.Timestamp.IsZero() {
-		d.Timestamp = r.now()
+		d.Timestamp = r.clock(f)
 	}
 	fill := func(key, value string) {
 		if _, there := d.Context.Get(key); !there {
@@ -163,8 +181,8 @@ func (r *Recorder) enrich(ctx context.Context, f *flight) {
 	fill("process", r.facts.process)
 	fill(keyProducer, r.facts.producer)
 	fill(keySDK, sdk)
-	_, traced := d.Context.Get("trace_id")
-	_, spanned := d.Context.Get("span_id")
+	_, traced := d.Context.Get(keyTrace)
+	_, spanned := d.Context.Get(keySpan)
 	text := strconv.AppendUint(f.text[:0], r.seq.Add(1), 10)
 	fill(keySeq, aliased(text))
 	// A span of one trace beside the id of another would point nowhere.
@@ -172,10 +190,10 @@ func (r *Recorder) enrich(ctx context.Context, f *flight) {
 		traceID, spanID := span.TraceID(), span.SpanID()
 		at := len(text)
 		text = hex.AppendEncode(text, traceID[:])
-		fill("trace_id", aliased(text[at:]))
+		fill(keyTrace, aliased(text[at:]))
 		at = len(text)
 		text = hex.AppendEncode(text, spanID[:])
-		fill("span_id", aliased(text[at:]))
+		fill(keySpan, aliased(text[at:]))
 	}
 	d.Context.Sort()
 }

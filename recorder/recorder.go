@@ -135,7 +135,7 @@ type Recorder struct {
 	shapes   forms
 	redactor Redactor
 	ack      Ack
-	now      func() time.Time
+	now      func() time.Time // nil for time.Now
 	facts    facts
 
 	seq      atomic.Uint64
@@ -173,22 +173,19 @@ func Open(cfg Config) (*Recorder, error) {
 	if _, pass := r.redactor.(PassThrough); pass {
 		r.redactor = nil // costs nothing then
 	}
-	if r.now == nil {
-		r.now = time.Now
-	}
 	if r.facts, err = gatherFacts(); err != nil {
 		return nil, err
 	}
 	r.log, err = seal.Open(seal.Config{
 		Dir: cfg.Dir, Signers: ring.Signers(), Epoch: ring.Epoch(), Buffered: cfg.Ack == AckBuffered,
 		CheckpointEvery: cfg.CheckpointEvery, CheckpointLeaves: uint64(max(cfg.CheckpointLeaves, 0)), SegmentBytes: cfg.SegmentBytes,
-		Now: r.now, Published: cfg.Published,
+		Now: cfg.Now, Published: cfg.Published,
 		Resumed: r.resumed.add,
 	})
 	if err != nil {
 		return nil, err
 	}
-	r.flights.New = func() any { return newFlight() }
+	r.flights.New = func() any { return r.newFlight() }
 	if err := r.recordRecovery(); err != nil {
 		return nil, errors.Join(err, r.log.Close())
 	}

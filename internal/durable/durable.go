@@ -166,6 +166,8 @@ func (osFS) Remove(name string) error {
 
 type osFile struct{ *os.File }
 
+func (f osFile) WriteAt(p []byte, off int64) (int, error) { return writeAt(f.File, p, off) }
+
 func (f osFile) Sync() error { return syncData(f.File) }
 
 func (f osFile) Size() (int64, error) {

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -67,5 +68,41 @@ func TestOthersCanRead(t *testing.T) {
 	}
 	if _, err := OthersCanRead(name + "x"); err == nil {
 		t.Error("a missing file has no mode")
+	}
+}
+
+func TestLargeWritesArriveWhole(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "f")
+	if err := WriteFile(name, []byte("head")); err != nil {
+		t.Fatal(err)
+	}
+	f, err := OS.OpenFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	want := []byte("head")
+	for _, n := range []int{writePiece - 1, writePiece, writePiece + 1, 3*writePiece + 7} {
+		p := make([]byte, n)
+		for i := range p {
+			p[i] = byte(i*n) ^ byte(i>>9)
+		}
+		if got, err := f.WriteAt(p, int64(len(want))); got != n || err != nil {
+			t.Fatalf("write of %d: %d, %v", n, got, err)
+		}
+		want = append(want, p...)
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(name)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the file differs, %v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := f.WriteAt(make([]byte, 2*writePiece), 0); n != 0 || err == nil {
+		t.Errorf("write to a closed file: %d, %v", n, err)
 	}
 }

@@ -14,13 +14,38 @@ import (
 	"github.com/veritrail/veritrail/internal/trail"
 )
 
-// commit makes a batch durable. After an error the trees may be ahead of the
-// disk, and only repair brings them together again.
+// hashChunk is how many leaves are hashed at a time while a sync is running, so
+// that its end does not wait long to be seen.
+const hashChunk = 256
+
+// hash adds the leaf hashes of the leaves up to the last of ends.
+func (l *Log) hash(b *buffers, lines []byte, ends []int) {
+	from, base := b.hashed(), 0
+	if from > 0 {
+		base = ends[from-1] + 1
+	}
+	l.hasher.Ends = l.hasher.Ends[:0]
+	for _, end := range ends[from:] {
+		l.hasher.Ends = append(l.hasher.Ends, end-base)
+	}
+	if len(b.hashes) == 0 {
+		b.hashes = make([][]suite.Hash, len(l.trees))
+	}
+	for i, hashes := range l.hasher.Hash(l.trees, lines[base:]) {
+		b.hashes[i] = append(b.hashes[i], hashes...)
+	}
+}
+
+// commit writes a batch. All of it is durable then but the frame that l.written
+// describes, the last one. After an error the trees may be ahead of the disk,
+// and only repair brings them together again.
 func (l *Log) commit(b *batch) error {
 	b.first = l.trees.Size()
-	lines, ends, base := b.lines, b.ends, 0
-	for len(ends) > 0 {
-		n := len(ends)
+	if b.hashed() < len(b.ends) {
+		l.hash(&b.buffers, b.lines, b.ends)
+	}
+	for from := 0; ; {
+		n := len(b.ends) - from
 		if l.end >= l.cfg.SegmentBytes {
 			// Fill the bundle, so that the next segment begins with a whole one.
 			room := int(-l.trees.Size() % tlog.TileWidth)
@@ -32,69 +57,103 @@ func (l *Log) commit(b *batch) error {
 			}
 			n = min(n, room)
 		}
-		cut := ends[n-1] + 1 - base
-		if err := l.writeEvents(lines[:cut], ends[:n], base); err != nil {
+		if err := l.writeEvents(b, from, from+n); err != nil {
 			return err
 		}
-		lines, ends, base = lines[cut:], ends[n:], base+cut
+		if from += n; from == len(b.ends) {
+			return nil
+		}
+		if !l.cfg.Buffered {
+			if err := l.sync(); err != nil {
+				return err
+			}
+		}
+		l.accept(!l.cfg.Buffered)
 	}
-	return nil
 }
 
-// writeEvents writes one frame. The ends count from base bytes before lines.
-func (l *Log) writeEvents(lines []byte, ends []int, base int) error {
-	l.hasher.Ends = l.hasher.Ends[:0]
-	for _, end := range ends {
-		l.hasher.Ends = append(l.hasher.Ends, end-base)
-	}
-	h := segment.FrameHeader{Kind: segment.Events, FirstLeaf: l.trees.Size(), Count: len(ends)}
-	hashes := l.hasher.Hash(l.trees, lines)
+// writeEvents writes the leaves from, …, to-1 of a batch as one frame.
+func (l *Log) writeEvents(b *batch, from, to int) error {
+	h := segment.FrameHeader{Kind: segment.Events, FirstLeaf: l.trees.Size(), Count: to - from}
 	for i, tree := range l.trees {
-		tree.AppendAll(hashes[i])
+		tree.AppendAll(b.hashes[i][from:to])
 	}
-	l.prints = segment.AppendFingerprints(l.prints[:0], hashes[0])
-	if err := l.writeFrame(&h, !l.cfg.Buffered, l.prints, lines); err != nil {
+	l.prints = segment.AppendFingerprints(l.prints[:0], b.hashes[0][from:to])
+	start := 0
+	if from > 0 {
+		start = b.ends[from-1] + 1
+	}
+	lines := b.lines[start : b.ends[to-1]+1]
+	if err := l.writeFrame(&h, l.prints, lines); err != nil {
 		return err
 	}
-	n := uint64(len(ends))
-	l.stats.leaves.Add(n)
-	l.stats.durable.Add(n)
-	l.stats.batches.Add(1)
-	l.stats.lines.Add(uint64(len(lines)))
+	l.written.leaves, l.written.lines = to-from, len(lines)
 	return nil
 }
 
-// writeFrame appends one frame behind what is acknowledged, in one write, and
-// syncs it if sync is set.
-func (l *Log) writeFrame(h *segment.FrameHeader, sync bool, body ...[]byte) error {
+// written is a frame behind what is acknowledged.
+type written struct {
+	bytes  int // with its header
+	leaves int
+	lines  int
+	link   suite.Hash
+	lost   uint64
+}
+
+// writeFrame writes one frame behind what is acknowledged, and does not sync it.
+func (l *Log) writeFrame(h *segment.FrameHeader, body ...[]byte) error {
 	if l.synced == l.end {
 		h.Flags |= segment.PreviousDurable
 	}
 	h.Time, h.Lost, h.KeyEpoch = l.cfg.Now(), l.stats.lost.Load(), l.cfg.Epoch
 	h.Previous, h.Root, h.SM3Root = l.link, l.trees.Root(), l.trees.SM3Root()
 	var link suite.Hash
-	l.frame, link = segment.AppendFrame(l.frame[:0], h, body...)
+	l.frame, link = segment.AppendFrameHeader(l.frame[:0], h, body...)
+	l.written = written{bytes: len(l.frame) + h.BodySize, link: link, lost: h.Lost}
+	// A small frame goes in one write. To copy a large one together would cost
+	// more than a second one: a frame counts when it is whole, however it came.
+	last := body[len(body)-1]
+	for _, part := range body[:len(body)-1] {
+		l.frame = append(l.frame, part...)
+	}
+	if len(last) < l.cfg.largeBytes {
+		l.frame = append(l.frame, last...)
+		last = nil
+	}
 	if _, err := l.file.WriteAt(l.frame, l.end); err != nil {
 		return err
 	}
-	if sync {
-		if err := l.sync(); err != nil {
+	if len(last) > 0 {
+		if _, err := l.file.WriteAt(last, l.end+int64(len(l.frame))); err != nil {
 			return err
 		}
 	}
-	l.end += int64(len(l.frame))
-	if sync {
+	return nil
+}
+
+// accept counts the frame that was written as acknowledged, and as durable.
+func (l *Log) accept(durable bool) {
+	w := &l.written
+	l.end += int64(w.bytes)
+	if durable {
 		l.synced = l.end
 	}
-	l.link, l.lostKept = link, h.Lost
-	l.stats.stored.Add(uint64(len(l.frame)))
-	return nil
+	l.link, l.lostKept = w.link, w.lost
+	l.stats.stored.Add(uint64(w.bytes))
+	if w.leaves > 0 {
+		l.stats.leaves.Add(uint64(w.leaves))
+		l.stats.durable.Add(uint64(w.leaves))
+		l.stats.batches.Add(1)
+		l.stats.lines.Add(uint64(w.lines))
+	}
+	l.written = written{}
 }
 
 func (l *Log) sync() error {
 	start := time.Now()
 	err := l.file.Sync()
-	l.stats.syncNanos.Add(uint64(time.Since(start)))
+	l.syncTook = time.Since(start)
+	l.stats.syncNanos.Add(uint64(l.syncTook))
 	return err
 }
 
@@ -224,9 +283,13 @@ func (l *Log) sign() error {
 		return fmt.Errorf("signing the checkpoint of %d leaves: %w", size, err)
 	}
 	h := segment.FrameHeader{Kind: segment.Checkpoint, FirstLeaf: size}
-	if err := l.writeFrame(&h, true, note); err != nil {
+	if err := l.writeFrame(&h, note); err != nil {
 		return err
 	}
+	if err := l.sync(); err != nil {
+		return err
+	}
+	l.accept(true)
 	return l.publish(note, size)
 }
 

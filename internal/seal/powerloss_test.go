@@ -25,13 +25,15 @@ func TestPowerLossTakesNothingThatWasPromised(t *testing.T) {
 	for _, mode := range []struct {
 		name     string
 		buffered bool
-	}{{"durable", false}, {"buffered", true}} {
+		large    int
+	}{{"durable", false, 0}, {"durable, synced beside", false, 500}, {"buffered", true, 0}} {
 		t.Run(mode.name, func(t *testing.T) {
 			sum := lives{}
 			for n := range uint64(trails) {
 				u := &unlucky{buffered: mode.buffered, random: rand.New(rand.NewPCG(seed, n))}
 				u.cfg = newTrail(t, []suite.Digest{suite.SM3}[:n%2]...)
 				u.cfg.SegmentBytes, u.cfg.CheckpointLeaves, u.cfg.QueueBytes, u.cfg.Buffered = 20_000, 300, 6000, mode.buffered
+				u.cfg.largeBytes = mode.large
 				for loss := range losses {
 					if err := u.live(t, &sum); err != nil {
 						t.Fatalf("seed %d: trail %d: loss %d: %v", seed, n, loss, err)

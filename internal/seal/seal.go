@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +48,11 @@ type Config struct {
 	CheckpointLeaves uint64        // and after so many leaves; 65,536 when 0
 	RetryEvery       time.Duration // how often a halted log looks whether it can go on; 1 s when 0
 	QueueBytes       int           // of leaves waiting for the disk before callers must wait; 2 MiB when 0, at most 8
+
+	// Frames of at least so many bytes are synced beside the hashing of what
+	// comes next, and written without being copied together first; 256 KiB when
+	// 0. Tests set it lower.
+	largeBytes int
 
 	Now func() time.Time // time.Now when nil
 	// Published is called with each new checkpoint, by the owner, after it is
@@ -84,6 +90,9 @@ func (c *Config) setDefaults() {
 		c.QueueBytes = 2 << 20
 	}
 	c.QueueBytes = min(c.QueueBytes, segment.MaxFrameBody/2)
+	if c.largeBytes == 0 {
+		c.largeBytes = 256 << 10
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -159,11 +168,24 @@ type batch struct {
 	first uint64 // valid when done and err is nil
 	err   error
 	done  chan struct{}
+
+	waiting atomic.Int32 // how many have blocked on done
 }
 
 type buffers struct {
 	lines []byte // each leaf and a newline
 	ends  []int  // where each newline is
+
+	// The owner's alone: the leaf hashes of each tree, as far as it has come.
+	hashes [][]suite.Hash
+}
+
+// hashed is how many leaves have been hashed.
+func (b *buffers) hashed() int {
+	if len(b.hashes) == 0 {
+		return 0
+	}
+	return len(b.hashes[0])
 }
 
 // Pending is a leaf on its way to the disk. The zero value is not one.
@@ -197,7 +219,7 @@ func (l *Log) Append(ctx context.Context, leaf []byte) (Pending, error) {
 			b.lines = append(b.lines, '\n')
 			p := Pending{l, b, len(b.ends) - 1}
 			q.mu.Unlock()
-			if p.i == 0 {
+			if p.i%hashChunk == 0 { // the first of a batch, or there is something to hash again
 				l.poke()
 			}
 			return p, nil
@@ -240,6 +262,7 @@ func (p Pending) Wait(ctx context.Context) error {
 		return p.batch.err
 	default:
 	}
+	p.batch.waiting.Add(1)
 	select {
 	case <-p.batch.done:
 		return p.batch.err
@@ -371,7 +394,22 @@ func (l *Log) run() {
 	defer close(l.done)
 	l.timer = time.NewTimer(l.cfg.CheckpointEvery)
 	defer l.timer.Stop()
+	go l.syncer.run()
+	defer close(l.syncer.files)
 	for {
+		if l.flying != nil {
+			// Nothing else may reach the disk, and no sync takes long.
+			select {
+			case <-l.wake:
+				l.hashAhead()
+			case err := <-l.syncer.done:
+				l.land(err)
+			}
+			if l.flying == nil {
+				l.poke() // what has gathered meanwhile
+			}
+			continue
+		}
 		select {
 		case <-l.wake:
 			// One batch at a time: under a load that never ends, the clock and
@@ -383,6 +421,7 @@ func (l *Log) run() {
 			l.timer.Reset(l.tick())
 		case answer := <-l.seals:
 			l.commitNext() // holds all that was appended before
+			l.await()
 			answer <- l.sealNow()
 		case answer := <-l.closing:
 			answer <- l.finish()
@@ -415,28 +454,142 @@ func (l *Log) sealNow() error {
 	return err
 }
 
-// commitNext takes what has gathered and makes it durable. It returns false when
-// nothing had.
+// commitNext takes what has gathered and writes it. When it returns the batch is
+// durable or given up, or, if it is a large one, flying: land or await must come
+// before anything else that concerns the disk. It returns false when nothing had
+// gathered.
 func (l *Log) commitNext() bool {
+	l.gather()
 	b := l.take()
 	if b == nil {
 		return false
 	}
-	var err error
 	if cause := l.haltedBy(); cause != nil {
-		err = fmt.Errorf("%w: %w", ErrHalted, cause)
-	} else if err = l.commit(b); err != nil {
+		l.settle(b, fmt.Errorf("%w: %w", ErrHalted, cause))
+		return true
+	}
+	if err := l.commit(b); err != nil {
+		l.landed(b, err)
+		return true
+	}
+	if l.cfg.Buffered {
+		l.landed(b, nil)
+		return true
+	}
+	if l.written.bytes < l.cfg.largeBytes {
+		l.landed(b, l.sync())
+		return true
+	}
+	l.flying, l.flew = b, time.Now()
+	l.syncer.files <- l.file
+	return true
+}
+
+// gather waits a moment for those who have just been answered, when they are
+// back soon beside what a sync takes: most of them are about to append again.
+// Without it two groups of callers take turns, and each waits for the other's
+// sync as well as for its own. When the callers are many, the turns are as good:
+// one group works while the other is synced.
+func (l *Log) gather() {
+	const (
+		each     = 4 * time.Microsecond  // what waking and appending take
+		patience = 50 * time.Microsecond // while nobody comes
+		turns    = 1000                  // also where the clock is a coarse one
+	)
+	want, woken, most := l.expected, l.woken, l.syncTook/4
+	l.expected, l.woken = 0, 0
+	if woken < 2 || time.Duration(woken) > most/each || l.cfg.Buffered {
+		return
+	}
+	q := &l.queue
+	start := time.Now()
+	came, have := start, 0
+	for range turns {
+		runtime.Gosched() // they go first
+		now := time.Now()
+		if q.mu.TryLock() {
+			n := len(q.filling.ends)
+			q.mu.Unlock()
+			if n >= want {
+				return
+			}
+			if n != have {
+				have, came = n, now
+			}
+		}
+		if now.Sub(came) > patience || now.Sub(start) > most {
+			return
+		}
+	}
+}
+
+// hashAhead hashes leaves that wait while a batch is flying, until there are few
+// or it has landed.
+func (l *Log) hashAhead() {
+	for l.flying != nil {
+		q := &l.queue
+		q.mu.Lock()
+		b := q.filling
+		// Callers append to both, and change nothing of what is there.
+		lines, ends := b.lines, b.ends
+		q.mu.Unlock()
+		from := b.hashed()
+		if len(ends)-from < hashChunk {
+			return
+		}
+		l.hash(&b.buffers, lines, ends[:from+hashChunk])
+		select {
+		case err := <-l.syncer.done:
+			l.land(err)
+		default:
+		}
+	}
+}
+
+// land ends the flight of a batch whose sync returned err.
+func (l *Log) land(err error) {
+	b := l.flying
+	l.flying = nil
+	l.syncTook = time.Since(l.flew)
+	l.stats.syncNanos.Add(uint64(l.syncTook))
+	l.landed(b, err)
+}
+
+// await waits for the batch that is flying, if any.
+func (l *Log) await() {
+	if l.flying != nil {
+		l.land(<-l.syncer.done)
+	}
+}
+
+// landed does what is due when a batch is written and synced, or could not be.
+func (l *Log) landed(b *batch, err error) {
+	if err != nil {
 		l.haltOn(err)
-		err = fmt.Errorf("%w: %w", ErrNotDurable, err)
+		l.settle(b, fmt.Errorf("%w: %w", ErrNotDurable, err))
+		return
 	}
-	l.settle(b, err)
-	if err == nil {
-		l.haltOn(l.tileErr)
-	}
-	if err == nil && l.tileErr == nil && l.trees.Size()-l.signedSize >= l.cfg.CheckpointLeaves {
+	l.accept(!l.cfg.Buffered)
+	l.settle(b, nil)
+	l.haltOn(l.tileErr)
+	if l.tileErr == nil && l.trees.Size()-l.signedSize >= l.cfg.CheckpointLeaves {
 		l.haltOn(l.sign())
 	}
-	return true
+}
+
+// syncer syncs a large frame while the owner hashes what comes next.
+type syncer struct {
+	files chan durable.File // the owner hands the file over, and leaves it alone
+	done  chan error        // until this answers
+}
+
+func newSyncer() syncer { return syncer{files: make(chan durable.File), done: make(chan error, 1)} }
+
+// run ends when files is closed.
+func (s syncer) run() {
+	for file := range s.files {
+		s.done <- file.Sync()
+	}
 }
 
 // take swaps the filling batch for an empty one. It is nil when nothing
@@ -465,7 +618,12 @@ func (l *Log) settle(b *batch, err error) {
 	}
 	q := &l.queue
 	q.mu.Lock()
-	q.spare = append(q.spare, buffers{b.lines[:0], b.ends[:0]})
+	for i := range b.hashes {
+		b.hashes[i] = b.hashes[i][:0]
+	}
+	q.spare = append(q.spare, buffers{b.lines[:0], b.ends[:0], b.hashes})
+	l.woken = int(b.waiting.Load())
+	l.expected = len(q.filling.ends) + l.woken
 	q.mu.Unlock()
 	b.buffers = buffers{}
 	b.err = err
@@ -507,6 +665,7 @@ func (l *Log) finish() error {
 	q.closed = true
 	q.mu.Unlock()
 	for l.commitNext() {
+		l.await()
 	}
 	if l.haltedBy() != nil {
 		l.repair() // a last try: the count of what was lost is only in memory
@@ -535,6 +694,13 @@ type owner struct {
 	signedSize uint64
 	signedAt   bool                // a checkpoint of signedSize exists
 	lazy       map[string]struct{} // tiles not yet synced
+	syncer     syncer
+	flying     *batch    // written, and being synced by the syncer
+	flew       time.Time // since when
+	syncTook   time.Duration
+	woken      int     // callers who were waiting for the last batch
+	expected   int     // leaves in the next one, once they are back
+	written    written // not yet acknowledged
 	frame      []byte
 	prints     []byte
 	edge       []string // the partial tiles on disk

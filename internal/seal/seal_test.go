@@ -338,11 +338,12 @@ func TestNoSingleFaultLosesAnAcknowledgedLeaf(t *testing.T) {
 	for _, mode := range []struct {
 		name     string
 		buffered bool
-	}{{"durable", false}, {"buffered", true}} {
+		large    int
+	}{{"durable", false, 0}, {"durable, synced beside", false, 1}, {"buffered", true, 0}} {
 		t.Run(mode.name, func(t *testing.T) {
 			for _, fault := range []faulty.Fault{faulty.Before, faulty.After, faulty.Torn} {
 				for step := 0; ; step++ {
-					if !survives(t, mode.buffered, fault, step) {
+					if !survives(t, mode.buffered, mode.large, fault, step) {
 						break
 					}
 				}
@@ -353,10 +354,11 @@ func TestNoSingleFaultLosesAnAcknowledgedLeaf(t *testing.T) {
 
 // survives runs a writer whose given step fails, and reports whether there was
 // such a step.
-func survives(t *testing.T, buffered bool, fault faulty.Fault, step int) bool {
+func survives(t *testing.T, buffered bool, large int, fault faulty.Fault, step int) bool {
 	t.Helper()
 	cfg := newTrail(t)
 	cfg.SegmentBytes, cfg.CheckpointLeaves, cfg.Buffered, cfg.QueueBytes = 3000, 100, buffered, 1000
+	cfg.largeBytes = large
 	disk := &faulty.FS{FS: durable.OS, NoSync: true}
 	var where atomic.Value
 	where.Store("")
@@ -541,6 +543,63 @@ func TestLoadThatNeverEndsStarvesNobody(t *testing.T) {
 		t.Error(err)
 	}
 	callers.Wait()
+}
+
+// TestHashingAheadOfASlowDisk holds a sync back until the leaves behind it have
+// been hashed, and looks that they come out right.
+func TestHashingAheadOfASlowDisk(t *testing.T) {
+	for _, digests := range [][]suite.Digest{nil, {suite.SM3}} {
+		cfg := newTrail(t, digests...)
+		cfg.largeBytes, cfg.SegmentBytes = 1, 40_000
+		var held atomic.Bool
+		gate := make(chan struct{})
+		cfg.Disk = &faulty.FS{FS: durable.OS, NoSync: true, Decide: func(_ int, op faulty.Op, _ string) faulty.Fault {
+			if op == "sync" && held.Load() {
+				<-gate
+			}
+			return faulty.Pass
+		}}
+		l := open(t, cfg)
+		held.Store(true)
+		const n = 10*hashChunk + 17
+		pending := make([]Pending, n)
+		for i := range n {
+			var err error
+			if pending[i], err = l.Append(context.Background(), []byte(leafOf(i))); err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 { // in the air, alone
+				for l.Stats().Waiting > 0 {
+					runtime.Gosched()
+				}
+			}
+		}
+		// The owner reads the last of the pokes once it has hashed what came before.
+		for len(l.wake) > 0 {
+			runtime.Gosched()
+		}
+		if _, acknowledged := pending[0].Leaf(); acknowledged {
+			t.Error("a leaf was acknowledged before its sync was done")
+		}
+		held.Store(false)
+		close(gate)
+		for i, p := range pending {
+			if err := p.Wait(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			if leaf, ok := p.Leaf(); !ok || leaf != uint64(i) {
+				t.Fatalf("leaf %d got index %d, %v", i, leaf, ok)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		wantLeaves(t, cfg.Dir, n)
+		l = open(t, cfg) // compares every fingerprint and root
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestOneWriterAtATime(t *testing.T) {
@@ -765,4 +824,17 @@ func TestWaitSealedNeedsACheckpoint(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestOwnerDoesNotWaitForCallersWhoStayAway(t *testing.T) {
+	l := &Log{}
+	l.queue.filling = &batch{done: make(chan struct{})}
+	l.expected, l.woken, l.syncTook = 100, 100, time.Hour
+	l.gather() // comes back
+	if l.expected != 0 || l.woken != 0 {
+		t.Error("it would wait for them again")
+	}
+	l.queue.filling.ends = make([]int, 100) // all are here
+	l.expected, l.woken, l.syncTook = 100, 100, time.Hour
+	l.gather()
 }

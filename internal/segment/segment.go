@@ -148,6 +148,15 @@ type FrameHeader struct {
 // the other. It fills in the header's size and checksum, and returns the
 // header's hash, which the next frame links to.
 func AppendFrame(dst []byte, h *FrameHeader, body ...[]byte) ([]byte, suite.Hash) {
+	dst, hash := AppendFrameHeader(dst, h, body...)
+	for _, part := range body {
+		dst = append(dst, part...)
+	}
+	return dst, hash
+}
+
+// AppendFrameHeader is AppendFrame without appending the body.
+func AppendFrameHeader(dst []byte, h *FrameHeader, body ...[]byte) ([]byte, suite.Hash) {
 	h.BodySize, h.bodyCRC = 0, 0
 	for _, part := range body {
 		h.BodySize += len(part)
@@ -155,11 +164,7 @@ func AppendFrame(dst []byte, h *FrameHeader, body ...[]byte) ([]byte, suite.Hash
 	}
 	start := len(dst)
 	dst = h.append(dst)
-	hash := suite.SHA256.Sum(dst[start:])
-	for _, part := range body {
-		dst = append(dst, part...)
-	}
-	return dst, hash
+	return dst, suite.SHA256.Sum(dst[start:])
 }
 
 func (h *FrameHeader) size() int {

@@ -46,6 +46,7 @@ func RootAt(d suite.Digest, tiles TileReader, size uint64) (suite.Hash, error) {
 		return d.EmptyRoot(), nil
 	}
 	ids := compact.RangeNodes(0, size, nil)
+	tiles = &readOnce{tiles: tiles}
 	var root suite.Hash
 	for i := len(ids) - 1; i >= 0; i-- {
 		h, err := readNode(d, tiles, ids[i], size)
@@ -63,6 +64,7 @@ func RootAt(d suite.Digest, tiles TileReader, size uint64) (suite.Hash, error) {
 
 func readNodes(d suite.Digest, tiles TileReader, nodes proof.Nodes, size uint64) ([]suite.Hash, error) {
 	hashes := make([][]byte, len(nodes.IDs))
+	tiles = &readOnce{tiles: tiles}
 	for i, id := range nodes.IDs {
 		h, err := readNode(d, tiles, id, size)
 		if err != nil {
@@ -79,6 +81,31 @@ func readNodes(d suite.Digest, tiles TileReader, nodes proof.Nodes, size uint64)
 		copy(out[i][:], h)
 	}
 	return out, nil
+}
+
+// readOnce reads each tile once. Up to eight nodes of a proof are in the same
+// one, and a tile of level 0 is made from 256 leaves. It is for one goroutine.
+type readOnce struct {
+	tiles TileReader
+	read  []readTile // few
+}
+
+type readTile struct {
+	tile   Tile
+	hashes []suite.Hash
+}
+
+func (r *readOnce) ReadTile(t Tile) ([]suite.Hash, error) {
+	for i := range r.read {
+		if r.read[i].tile == t {
+			return r.read[i].hashes, nil
+		}
+	}
+	hashes, err := r.tiles.ReadTile(t)
+	if err == nil {
+		r.read = append(r.read, readTile{t, hashes})
+	}
+	return hashes, err
 }
 
 // readNode reads a perfect subtree's root out of the tile that holds it, or

@@ -8,6 +8,9 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/veritrail/veritrail/internal/suite"
+	"github.com/veritrail/veritrail/internal/tlog"
+	"github.com/veritrail/veritrail/internal/trail"
 	"github.com/veritrail/veritrail/recorder"
 	"github.com/veritrail/veritrail/verify"
 )
@@ -18,6 +21,15 @@ type verified struct {
 	bytes   int64
 	elapsed time.Duration
 	heap    uint64
+}
+
+// million is the seconds for a million events.
+func (v verified) million() float64 { return v.elapsed.Seconds() * 1e6 / float64(v.events) }
+
+// proofs are the times of inclusion proofs, in seconds.
+type proofs struct {
+	leaves        uint64
+	made, checked []float64
 }
 
 type reopened struct {
@@ -38,14 +50,14 @@ func (b *bench) measureTrails() error {
 		if err != nil {
 			return err
 		}
-		if _, err := fill(r, c.events*6/10, sendBuilt); err != nil {
+		if _, _, err := fill(r, c.events*6/10, sendBuilt); err != nil {
 			return errors.Join(err, r.Close())
 		}
 		// Nobody has closed this one.
 		if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 			return errors.Join(err, r.Close())
 		}
-		if _, err := fill(r, c.events-c.events*6/10, sendBuilt); err != nil {
+		if _, _, err := fill(r, c.events-c.events*6/10, sendBuilt); err != nil {
 			return errors.Join(err, r.Close())
 		}
 		if err := r.Close(); err != nil {
@@ -59,11 +71,50 @@ func (b *bench) measureTrails() error {
 		if err := b.verify(dir, c.events, c.sm3); err != nil {
 			return err
 		}
+		if c.events == b.sizes.verify {
+			if err := b.prove(dir); err != nil {
+				return err
+			}
+		}
 		if err := errors.Join(os.RemoveAll(dir), os.RemoveAll(copied)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// prove makes inclusion proofs of leaves all over a trail, from its files, and
+// checks them.
+func (b *bench) prove(dir string) error {
+	const proofs = 2000
+	view, _, err := trail.OpenView(dir)
+	if err != nil {
+		return err
+	}
+	d, size := suite.SHA256, view.Size()
+	root, _ := view.Root(d)
+	b.proofs.leaves = size
+	tiles := view.Tiles(d)
+	for i := range uint64(proofs) {
+		at := i * 7919 * (size / proofs) % size
+		leaves, err := view.Leaves().Read(at, 1)
+		if err != nil {
+			return errors.Join(err, view.Close())
+		}
+		start := time.Now()
+		path, err := tlog.InclusionProof(d, tiles, at, size)
+		b.proofs.made = append(b.proofs.made, time.Since(start).Seconds())
+		if err != nil {
+			return errors.Join(err, view.Close())
+		}
+		start = time.Now()
+		err = tlog.CheckInclusion(d, at, size, d.LeafHash(leaves[0]), path, root)
+		b.proofs.checked = append(b.proofs.checked, time.Since(start).Seconds())
+		if err != nil {
+			return errors.Join(err, view.Close())
+		}
+	}
+	return view.Close()
 }
 
 func (b *bench) reopen(dir string) error {
