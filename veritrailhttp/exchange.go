@@ -1,6 +1,7 @@
 package veritrailhttp
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/netip"
@@ -8,15 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/veritrail/veritrail"
+	"github.com/veritrail/veritrail/internal/callevent"
 	"github.com/veritrail/veritrail/internal/traceparent"
 )
-
-// maxValue bounds each text that a request, or a handler on its behalf, puts into an event. With it an event stays far
-// below what a recorder takes.
-const maxValue = 1024
 
 type ending int
 
@@ -34,53 +31,31 @@ type exchange struct {
 	response *response
 	body     *countedBody // nil when there is none
 	subject  map[string]string
-	notes    notes
+	notes    callevent.Notes
 	intentID string
 	start    time.Time
 	duration time.Duration
 	how      ending
 }
 
-// An event under construction, and what of it was cut.
-type draft struct {
-	event *veritrail.ComplianceEvent
-	cut   []string
-}
-
-// put sets a value that may come from outside.
-func (d *draft) put(part map[string]string, name, key, value string) {
-	if !utf8.ValidString(value) {
-		value = strings.ToValidUTF8(value, "\uFFFD")
-	}
-	if len(value) > maxValue {
-		end := maxValue
-		for !utf8.RuneStart(value[end]) {
-			end--
-		}
-		value = value[:end]
-		d.cut = append(d.cut, name+key)
-	}
-	part[key] = value
-}
-
 // intent is the event before the handler runs.
 func (x *exchange) intent() *veritrail.ComplianceEvent {
 	d := x.begin(x.route(x.request))
-	d.event.Severity = veritrail.SeverityInfo
-	d.event.Context["phase"] = "intent"
-	return d.finish(x.cfg.Service)
+	d.Event.Severity = veritrail.SeverityInfo
+	d.Event.Context["phase"] = "intent"
+	return d.Finish(x.cfg.Service)
 }
 
 // outcome is the event after it.
 func (x *exchange) outcome() *veritrail.ComplianceEvent {
 	d := x.begin(x.route(x.request))
-	e := d.event
+	e := d.Event
 	if x.cfg.Policy == FailClosed {
 		e.Context["phase"], e.Context["intent"] = "outcome", x.intentID
 	}
 	status := x.response.status
 	if x.how == endReturn && !x.response.hijacked {
-		status = statusOr(status, http.StatusOK) // net/http's, when the handler wrote nothing
+		status = cmp.Or(status, http.StatusOK) // net/http's, when the handler wrote nothing
 	}
 	var outcome string
 	e.Severity, outcome = judge(status)
@@ -105,15 +80,8 @@ func (x *exchange) outcome() *veritrail.ComplianceEvent {
 	if x.body != nil {
 		e.Context["bytes_in"] = strconv.FormatInt(x.body.n.Load(), 10)
 	}
-	x.addNotes(d)
-	return d.finish(x.cfg.Service)
-}
-
-func statusOr(status, otherwise int) int {
-	if status != 0 {
-		return status
-	}
-	return otherwise
+	d.Take(&x.notes)
+	return d.Finish(x.cfg.Service)
 }
 
 // judge is what a status says. No status is that of a connection that was taken over.
@@ -131,15 +99,12 @@ func judge(status int) (veritrail.Severity, string) {
 }
 
 // begin is what both events have in common.
-func (x *exchange) begin(pattern string) *draft {
+func (x *exchange) begin(pattern string) *callevent.Draft {
 	r := x.request
-	d := &draft{event: &veritrail.ComplianceEvent{
-		Timestamp: x.start,
-		Subject:   make(map[string]string), Object: make(map[string]string), Context: make(map[string]string),
-	}}
-	e := d.event
+	d := callevent.New(x.start)
+	e := d.Event
 	for k, v := range x.subject {
-		d.put(e.Subject, "sub.", k, v)
+		d.Subject(k, v)
 	}
 	switch action, named := x.cfg.Actions[pattern]; {
 	case named && pattern != "":
@@ -150,21 +115,21 @@ func (x *exchange) begin(pattern string) *draft {
 	if e.Action == "" {
 		e.Action = "ACCESS.HTTP." + methodCode(r.Method)
 	}
-	d.put(e.Object, "obj.", "method", r.Method)
+	d.Object("method", r.Method)
 	if _, path, found := strings.Cut(pattern, " "); found {
 		pattern = strings.TrimLeft(path, " \t")
 	}
 	if pattern != "" {
-		d.put(e.Object, "obj.", "api", pattern)
+		d.Object("api", pattern)
 	}
 	if x.cfg.Path {
-		d.put(e.Object, "obj.", "path", r.URL.EscapedPath())
+		d.Object("path", r.URL.EscapedPath())
 	}
 	if ip := clientIP(r, x.cfg.TrustedProxies); ip.IsValid() {
 		e.Context["ip"] = ip.String()
 	}
 	if id := r.Header.Get(x.cfg.RequestIDHeader); id != "" {
-		d.put(e.Context, "ctx.", "request_id", id)
+		d.Context("request_id", id)
 	}
 	if !x.cfg.SpanInContext {
 		if trace, parent, ok := traceparent.Parse(r.Header.Get("Traceparent")); ok {
@@ -183,43 +148,6 @@ func methodCode(method string) string {
 	default:
 		return "OTHER"
 	}
-}
-
-// addNotes adds what the handler said, over what was there, and lets it say no more.
-func (x *exchange) addNotes(d *draft) {
-	n, e := &x.notes, d.event
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.done = true
-	if n.action != "" {
-		e.Action = n.action
-	}
-	for k, v := range n.subject {
-		d.put(e.Subject, "sub.", k, v)
-	}
-	for k, v := range n.object {
-		d.put(e.Object, "obj.", k, v)
-	}
-	for k, v := range n.context {
-		d.put(e.Context, "ctx.", k, v)
-	}
-}
-
-func (d *draft) finish(service string) *veritrail.ComplianceEvent {
-	e := d.event
-	for k, v := range e.Subject {
-		if v == "" {
-			delete(e.Subject, k) // names nobody, and would get the event refused
-		}
-	}
-	if len(e.Subject) == 0 {
-		e.Subject["svc"] = service
-	}
-	if len(d.cut) > 0 {
-		slices.Sort(d.cut)
-		e.Context["cut"] = strings.Join(slices.Compact(d.cut), " ")
-	}
-	return e
 }
 
 // maxHops bounds how far back X-Forwarded-For is read.

@@ -66,15 +66,26 @@ func (d *Delivery) Record(ctx context.Context, e *veritrail.ComplianceEvent) err
 		return nil
 	}
 	err = fmt.Errorf("%s: event %s: %w", d.name, e.ID, err)
+	kept := *e // adapters use their events again
+	kept.Subject, kept.Object, kept.Context = maps.Clone(e.Subject), maps.Clone(e.Object), maps.Clone(e.Context)
+	d.tell(ctx, &kept, err)
+	return err
+}
+
+// Unmade tells of something that did not even become an event, and returns why.
+func (d *Delivery) Unmade(ctx context.Context, why error) error {
+	err := fmt.Errorf("%s: %w", d.name, why)
+	d.tell(ctx, nil, err)
+	return err
+}
+
+func (d *Delivery) tell(ctx context.Context, e *veritrail.ComplianceEvent, err error) {
 	if d.cfg.OnError == nil {
 		// Not by way of log or slog: this adapter may be what they write to.
 		fmt.Fprintf(d.cfg.Stderr, "%v\n", err)
-		return err
+		return
 	}
-	kept := *e // adapters use their events again
-	kept.Subject, kept.Object, kept.Context = maps.Clone(e.Subject), maps.Clone(e.Object), maps.Clone(e.Context)
-	d.cfg.OnError(context.WithoutCancel(ctx), &kept, err)
-	return err
+	d.cfg.OnError(context.WithoutCancel(ctx), e, err)
 }
 
 // NewID returns a random UUID, version 4 (RFC 9562 §5.4).

@@ -111,6 +111,25 @@ func TestFailureNobodyAsksForIsPrinted(t *testing.T) {
 	}
 }
 
+func TestUnmadeEventIsToldWithoutOne(t *testing.T) {
+	var why error
+	d, err := New("test", Config{
+		Recorder: recordFunc(func(context.Context, *veritrail.ComplianceEvent) error { return nil }),
+		OnError: func(_ context.Context, e *veritrail.ComplianceEvent, err error) {
+			if e != nil {
+				t.Errorf("told of %v", e)
+			}
+			why = err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Unmade(context.Background(), errDisk); !errors.Is(err, errDisk) || why == nil || err.Error() != "test: disk on fire" {
+		t.Errorf("got %v, told %v", err, why)
+	}
+}
+
 func TestConfigIsChecked(t *testing.T) {
 	rec := recordFunc(func(context.Context, *veritrail.ComplianceEvent) error { return nil })
 	for _, tt := range []struct {
