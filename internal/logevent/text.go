@@ -56,7 +56,10 @@ func Text(v any) (text string) {
 
 // JSON returns a JSON value as text: a string without its quotation marks, all else as it is.
 func JSON(raw []byte) string {
-	if len(raw) > 0 && raw[0] == '"' {
+	if len(raw) >= 2 && raw[0] == '"' {
+		if inner := raw[1 : len(raw)-1]; bytes.IndexByte(inner, '\\') < 0 {
+			return string(inner)
+		}
 		var s string
 		if err := json.Unmarshal(raw, &s); err == nil {
 			return s
