@@ -383,7 +383,7 @@ func TestPanicIsRecordedAndGoesOn(t *testing.T) {
 // bare is a server's stream without anything behind it.
 type bare struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // what Context returns
 }
 
 func (b bare) Context() context.Context { return b.ctx }

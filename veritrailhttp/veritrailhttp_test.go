@@ -515,7 +515,7 @@ func TestWriterKeepsItsAbilities(t *testing.T) {
 	}
 	resp.Body.Close()
 
-	if resp, err = get("/controller"); err != nil || resp.StatusCode != 200 {
+	if resp, err = get("/controller"); err != nil || resp.StatusCode != http.StatusOK {
 		t.Errorf("controller: %v, %v", resp, err)
 	} else {
 		resp.Body.Close()

@@ -115,11 +115,11 @@ func TestRefusesWhatTheRecorderRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() {
+		t.Cleanup(func() {
 			if err := real.Close(); err != nil {
 				t.Error(err)
 			}
-		}()
+		})
 		rec := veritrailtest.New(t, veritrailtest.Config{Subjects: allow.Subjects, Actions: allow.Actions, Refusals: true})
 		for name, e := range cases {
 			want, got := real.Record(t.Context(), e), rec.Record(t.Context(), e)

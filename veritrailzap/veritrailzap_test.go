@@ -290,7 +290,7 @@ func (nowhere) Record(context.Context, *veritrail.ComplianceEvent) error { retur
 
 // What the adapter costs without the trail, and zap's own JSON core beside it.
 func BenchmarkCore(b *testing.B) {
-	var discard zapcore.WriteSyncer = zapcore.AddSync(writer{})
+	discard := zapcore.AddSync(writer{})
 	for name, core := range map[string]zapcore.Core{
 		"veritrail": newCore(b, veritrailzap.Config{Recorder: nowhere{}}),
 		"json":      zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), discard, zap.InfoLevel),
