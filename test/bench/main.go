@@ -240,7 +240,7 @@ func processor() string {
 	if err != nil {
 		return "processor unknown"
 	}
-	defer f.Close() //nolint:errcheck // only read from
+	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		if name, value, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(name) == "model name" {
 			return strings.TrimSpace(value)

@@ -90,7 +90,7 @@ func fill(r *recorder.Recorder, n int, send send) (time.Duration, error) {
 		return 0, err
 	}
 	elapsed := time.Since(start)
-	if s := r.Stats(); s.Lost > 0 || s.Size < uint64(n) { //nolint:gosec // positive
+	if s := r.Stats(); s.Lost > 0 || s.Size < uint64(n) {
 		return 0, fmt.Errorf("of %d events %d are in the trail, %d lost", n, s.Size, s.Lost)
 	}
 	return elapsed, nil
