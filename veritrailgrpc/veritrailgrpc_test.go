@@ -1,12 +1,14 @@
 package veritrailgrpc_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -172,6 +174,29 @@ func check(t *testing.T, part string, got, want map[string]string) {
 }
 
 const traceID, spanID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+// Nothing of what the tests started may be left: the package starts no goroutine that outlives a call.
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		code := m.Run()
+		patience := time.After(10 * time.Second)
+		for tick := time.Tick(10 * time.Millisecond); ; {
+			stacks := make([]byte, 1<<20)
+			stacks = stacks[:runtime.Stack(stacks, true)]
+			// The first one is this.
+			_, others, _ := bytes.Cut(stacks, []byte("\n\n"))
+			if !bytes.Contains(others, []byte("google.golang.org/grpc")) {
+				return code
+			}
+			select {
+			case <-tick:
+			case <-patience:
+				fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", others)
+				return 1
+			}
+		}
+	}())
+}
 
 func TestUnaryCallBecomesEvents(t *testing.T) {
 	server, client := veritrailtest.New(t, veritrailtest.Config{}), veritrailtest.New(t, veritrailtest.Config{})

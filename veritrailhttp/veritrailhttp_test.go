@@ -79,6 +79,29 @@ func check(t *testing.T, part string, got, want map[string]string) {
 
 const traceID, spanID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
+// Nothing of what the tests started may be left: the package starts no goroutine that outlives a call.
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		code := m.Run()
+		patience := time.After(10 * time.Second)
+		for tick := time.Tick(10 * time.Millisecond); ; {
+			stacks := make([]byte, 1<<20)
+			stacks = stacks[:runtime.Stack(stacks, true)]
+			// The first one is this.
+			_, others, _ := bytes.Cut(stacks, []byte("\n\n"))
+			if !bytes.Contains(others, []byte("veritrailhttp")) {
+				return code
+			}
+			select {
+			case <-tick:
+			case <-patience:
+				fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", others)
+				return 1
+			}
+		}
+	}())
+}
+
 func TestRequestBecomesEvent(t *testing.T) {
 	rec := veritrailtest.New(t, veritrailtest.Config{})
 	h := wrap(t, veritrailhttp.Config{
