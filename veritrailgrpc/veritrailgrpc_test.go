@@ -69,11 +69,17 @@ func interceptor(t testing.TB, cfg veritrailgrpc.Config) *veritrailgrpc.Intercep
 	return audit
 }
 
+// What a chat's stream is on either side.
+type (
+	chatServer = grpc.BidiStreamingServer[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]
+	chatClient = grpc.BidiStreamingClient[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]
+)
+
 // A bank is the service under test; nil functions answer and nothing else.
 type bank struct {
 	testpb.UnimplementedTestServiceServer
 	unary  func(context.Context) error
-	stream func(grpc.BidiStreamingServer[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]) error
+	stream func(chatServer) error
 }
 
 func (b *bank) UnaryCall(ctx context.Context, _ *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
@@ -104,7 +110,7 @@ func (b *bank) StreamingOutputCall(_ *testpb.StreamingOutputCallRequest, s grpc.
 	return nil
 }
 
-func (b *bank) FullDuplexCall(s grpc.BidiStreamingServer[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]) error {
+func (b *bank) FullDuplexCall(s chatServer) error {
 	if b.stream != nil {
 		return b.stream(s)
 	}
@@ -164,6 +170,19 @@ func dialOn(
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
+}
+
+// unary has audit serve one call with handler.
+func unary(ctx context.Context, audit *veritrailgrpc.Interceptor, handler func() error) (any, error) {
+	return audit.UnaryServer(ctx, nil, &grpc.UnaryServerInfo{FullMethod: unaryCall}, func(context.Context, any) (any, error) {
+		return "fine", handler()
+	})
+}
+
+// stream has audit serve one stream with handler.
+func stream(ctx context.Context, audit *veritrailgrpc.Interceptor, handler func() error) error {
+	info := &grpc.StreamServerInfo{FullMethod: chatCall, IsClientStream: true, IsServerStream: true}
+	return audit.StreamServer(nil, bare{ctx: ctx}, info, func(any, grpc.ServerStream) error { return handler() })
 }
 
 func check(t *testing.T, part string, got, want map[string]string) {
@@ -322,7 +341,7 @@ func TestOutcomes(t *testing.T) {
 	} {
 		rec := veritrailtest.New(t, veritrailtest.Config{})
 		audit := interceptor(t, veritrailgrpc.Config{Recorder: rec})
-		_, err := audit.UnaryServer(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: unaryCall}, func(context.Context, any) (any, error) { return nil, tt.err })
+		_, err := unary(t.Context(), audit, func() error { return tt.err })
 		if !errors.Is(err, tt.err) {
 			t.Errorf("%s: the caller got %v", tt.code, err)
 		}
@@ -357,7 +376,7 @@ func TestSpanInContextLeavesTheTraceToTheRecorder(t *testing.T) {
 	audit := interceptor(t, veritrailgrpc.Config{Recorder: rec})
 	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}})
 	ctx := metadata.NewIncomingContext(trace.ContextWithSpanContext(t.Context(), span), metadata.Pairs("traceparent", "00-"+traceID+"-"+spanID+"-01"))
-	if _, err := audit.UnaryServer(ctx, nil, &grpc.UnaryServerInfo{FullMethod: unaryCall}, func(context.Context, any) (any, error) { return nil, nil }); err != nil {
+	if _, err := unary(ctx, audit, func() error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if e := rec.One("*"); e.Context["trace_id"] != "" || e.Context["parent_span_id"] != "" {
@@ -370,10 +389,10 @@ func TestPanicIsRecordedAndGoesOn(t *testing.T) {
 	audit := interceptor(t, veritrailgrpc.Config{Recorder: rec})
 	calls := map[string]func(){
 		"unary": func() {
-			_, _ = audit.UnaryServer(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: unaryCall}, func(context.Context, any) (any, error) { panic("card 4711") })
+			_, _ = unary(t.Context(), audit, func() error { panic("card 4711") })
 		},
 		"stream": func() {
-			_ = audit.StreamServer(nil, bare{ctx: t.Context()}, &grpc.StreamServerInfo{FullMethod: chatCall}, func(any, grpc.ServerStream) error { panic("card 4711") })
+			_ = stream(t.Context(), audit, func() error { panic("card 4711") })
 		},
 	}
 	for name, f := range calls {
@@ -394,9 +413,9 @@ func TestPanicIsRecordedAndGoesOn(t *testing.T) {
 	rec.Reset()
 	var all sync.WaitGroup
 	all.Go(func() {
-		_, _ = audit.UnaryServer(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: unaryCall}, func(context.Context, any) (any, error) {
+		_, _ = unary(t.Context(), audit, func() error {
 			runtime.Goexit()
-			return nil, nil
+			return nil
 		})
 	})
 	all.Wait()
@@ -423,7 +442,7 @@ func TestFailOpenAnswersAndTells(t *testing.T) {
 		told = append(told, e)
 	}})
 	rec.FailNext(errDisk)
-	resp, err := audit.UnaryServer(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: unaryCall}, func(context.Context, any) (any, error) { return "fine", nil })
+	resp, err := unary(t.Context(), audit, func() error { return nil })
 	if resp != "fine" || err != nil {
 		t.Errorf("answered %v, %v", resp, err)
 	}
@@ -480,29 +499,30 @@ func TestFailClosedMakesNoCallThatIsNotOnRecord(t *testing.T) {
 	conn := dial(t, &bank{}, nil, nil)
 	calls := map[string]func() error{
 		"unary server": func() error {
-			_, err := audit.UnaryServer(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: unaryCall}, func(context.Context, any) (any, error) {
+			_, err := unary(t.Context(), audit, func() error {
 				t.Error("the handler ran")
-				return nil, nil
+				return nil
 			})
 			return err
 		},
 		"stream server": func() error {
-			return audit.StreamServer(nil, bare{ctx: t.Context()}, &grpc.StreamServerInfo{FullMethod: chatCall}, func(any, grpc.ServerStream) error {
+			return stream(t.Context(), audit, func() error {
 				t.Error("the handler ran")
 				return nil
 			})
 		},
 		"unary client": func() error {
-			return audit.UnaryClient(t.Context(), unaryCall, nil, nil, conn, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+			invoke := func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
 				t.Error("the call was made")
 				return nil
-			})
+			}
+			return audit.UnaryClient(t.Context(), unaryCall, nil, nil, conn, invoke)
 		},
 		"stream client": func() error {
-			_, err := audit.StreamClient(t.Context(), &grpc.StreamDesc{}, conn, chatCall, func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+			_, err := audit.StreamClient(t.Context(), &grpc.StreamDesc{}, conn, chatCall, opens(func() (grpc.ClientStream, error) {
 				t.Error("the stream was opened")
-				return nil, nil
-			})
+				return nil, errDisk
+			}))
 			return err
 		},
 	}
@@ -545,11 +565,11 @@ func TestSkip(t *testing.T) {
 // However a client's stream ends, its event is recorded, and once.
 func TestAbandonedStreamsAreRecorded(t *testing.T) {
 	for name, tt := range map[string]struct {
-		end  func(cancel func(), conn *grpc.ClientConn, chat testpb.TestService_FullDuplexCallClient)
+		end  func(cancel func(), conn *grpc.ClientConn, chat chatClient)
 		code string
 	}{
-		"cancelled, nobody reading": {func(cancel func(), _ *grpc.ClientConn, _ testpb.TestService_FullDuplexCallClient) { cancel() }, "Canceled"},
-		"cancelled while reading": {func(cancel func(), _ *grpc.ClientConn, chat testpb.TestService_FullDuplexCallClient) {
+		"cancelled, nobody reading": {func(cancel func(), _ *grpc.ClientConn, _ chatClient) { cancel() }, "Canceled"},
+		"cancelled while reading": {func(cancel func(), _ *grpc.ClientConn, chat chatClient) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
@@ -560,12 +580,12 @@ func TestAbandonedStreamsAreRecorded(t *testing.T) {
 			cancel()
 			<-done
 		}, "Canceled"},
-		"connection closed": {func(_ func(), conn *grpc.ClientConn, _ testpb.TestService_FullDuplexCallClient) { _ = conn.Close() }, "Canceled"},
+		"connection closed": {func(_ func(), conn *grpc.ClientConn, _ chatClient) { _ = conn.Close() }, "Canceled"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, client := veritrailtest.New(t, veritrailtest.Config{}), veritrailtest.New(t, veritrailtest.Config{})
 			arrived := make(chan struct{})
-			b := &bank{stream: func(s grpc.BidiStreamingServer[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]) error {
+			b := &bank{stream: func(s chatServer) error {
 				close(arrived)
 				<-s.Context().Done()
 				return s.Context().Err()
@@ -597,9 +617,7 @@ func TestStreamEndsWithoutGRPCsHelp(t *testing.T) {
 		rec := veritrailtest.New(t, veritrailtest.Config{})
 		audit := interceptor(t, veritrailgrpc.Config{Recorder: rec})
 		stream, openErr := audit.StreamClient(t.Context(), &grpc.StreamDesc{ServerStreams: true}, dial(t, &bank{}, nil, nil), listCall,
-			func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
-				return scripted{recv: err}, nil
-			})
+			opens(func() (grpc.ClientStream, error) { return scripted{recv: err}, nil }))
 		if openErr != nil {
 			t.Fatal(openErr)
 		}
@@ -614,13 +632,19 @@ func TestStreamEndsWithoutGRPCsHelp(t *testing.T) {
 		}
 	}
 	rec := veritrailtest.New(t, veritrailtest.Config{})
-	if _, err := interceptor(t, veritrailgrpc.Config{Recorder: rec}).StreamClient(t.Context(), &grpc.StreamDesc{}, dial(t, &bank{}, nil, nil), listCall,
-		func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
-			return nil, errDisk
-		}); !errors.Is(err, errDisk) {
+	audit := interceptor(t, veritrailgrpc.Config{Recorder: rec})
+	if _, err := audit.StreamClient(t.Context(), &grpc.StreamDesc{}, dial(t, &bank{}, nil, nil), listCall,
+		opens(func() (grpc.ClientStream, error) { return nil, errDisk })); !errors.Is(err, errDisk) {
 		t.Errorf("got %v", err)
 	}
 	rec.One("NET.RPC")
+}
+
+// opens is a streamer that opens what open returns.
+func opens(open func() (grpc.ClientStream, error)) grpc.Streamer {
+	return func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+		return open()
+	}
 }
 
 type scripted struct {
@@ -635,7 +659,8 @@ func TestHostileCallIsRecorded(t *testing.T) {
 	rec := veritrailtest.New(t, veritrailtest.Config{})
 	audit := interceptor(t, veritrailgrpc.Config{Recorder: rec})
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("x-request-id", strings.Repeat("x", 100_000), "traceparent", "\xff"))
-	if _, err := audit.UnaryServer(ctx, nil, &grpc.UnaryServerInfo{FullMethod: "/\xff" + strings.Repeat("m", 100_000)}, func(context.Context, any) (any, error) { return nil, nil }); err != nil {
+	info := &grpc.UnaryServerInfo{FullMethod: "/\xff" + strings.Repeat("m", 100_000)}
+	if _, err := audit.UnaryServer(ctx, nil, info, func(context.Context, any) (any, error) { return nil, nil }); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := rec.One("ACCESS.RPC").Context["cut"], "ctx.request_id obj.api"; got != want {

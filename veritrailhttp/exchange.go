@@ -27,7 +27,8 @@ const (
 type exchange struct {
 	*handler
 	caller   context.Context //nolint:containedctx // the request's own, which lives as long
-	request  *http.Request   // as the handler sees it
+	outer    *http.Request
+	request  *http.Request // as the handler sees it
 	response *response
 	body     *countedBody // nil when there is none
 	subject  map[string]string

@@ -156,11 +156,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.next.ServeHTTP(w, r)
 		return
 	}
-	x := &exchange{handler: h, start: h.cfg.Now(), caller: r.Context()}
+	x := &exchange{handler: h, start: h.cfg.Now(), caller: r.Context(), outer: r}
 	if h.cfg.Subject != nil {
 		x.subject = h.cfg.Subject(r)
 	}
-	// A request of our own: what a ServeMux writes into it (Pattern) must be seen here, and nobody else's is changed.
+	// A request of our own, because of its context and its body. What a ServeMux writes into it is seen here.
 	x.request = r.WithContext(context.WithValue(r.Context(), notesKey{}, &x.notes))
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body = &countedBody{ReadCloser: r.Body}
@@ -198,6 +198,14 @@ func (x *exchange) serve() {
 }
 
 func (x *exchange) end(how ending, panicked any) {
+	// What the inner request was given belongs to the outer one as well: the server removes the files of a form that it
+	// finds there, and an outer middleware reads the pattern.
+	if x.outer.MultipartForm == nil {
+		x.outer.MultipartForm = x.request.MultipartForm
+	}
+	if x.outer.Pattern == "" {
+		x.outer.Pattern = x.request.Pattern
+	}
 	x.duration = x.cfg.Now().Sub(x.start)
 	x.how = how
 	if err, ok := panicked.(error); ok && errors.Is(err, http.ErrAbortHandler) {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log"
 	"maps"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -588,6 +589,58 @@ func TestWriterKeepsItsAbilities(t *testing.T) {
 				t.Errorf("%s: ctx.%s: want %q, got event %v", api, k, v, e)
 			}
 		}
+	}
+}
+
+// The server removes a form's files after the request; it looks for them in the request that it made.
+func TestFilesOfAFormAreRemoved(t *testing.T) {
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	t.Setenv("TMP", temp) // of Windows
+	rec := veritrailtest.New(t, veritrailtest.Config{})
+	files := func() int {
+		list, err := os.ReadDir(temp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	var pattern string
+	inner := wrap(t, veritrailhttp.Config{Recorder: rec}, mux(map[string]http.HandlerFunc{"POST /upload": func(_ http.ResponseWriter, r *http.Request) {
+		if err := r.ParseMultipartForm(0); err != nil {
+			t.Error(err)
+		}
+		if files() == 0 {
+			t.Error("the test makes no file")
+		}
+	}}))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		inner.ServeHTTP(w, r)
+		pattern = r.Pattern
+	}))
+	var form bytes.Buffer
+	parts := multipart.NewWriter(&form)
+	part, err := parts.CreateFormFile("scan", "scan.pdf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := part.Write(make([]byte, 11<<20)); err != nil { // more than 10 MiB are not kept in memory
+		t.Fatal(err)
+	}
+	if err := parts.Close(); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := srv.Client().Post(srv.URL+"/upload", parts.FormDataContentType(), &form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	srv.Close() // waits for the request to be done with
+	if n := files(); n != 0 {
+		t.Errorf("%d files are left", n)
+	}
+	if pattern != "POST /upload" {
+		t.Errorf("outside, the pattern is %q", pattern)
 	}
 }
 
