@@ -131,7 +131,9 @@ func New(cfg Config) (*Interceptor, error) {
 func (i *Interceptor) skips(method string) bool { return i.cfg.Skip != nil && i.cfg.Skip(method) }
 
 // UnaryServer is a grpc.UnaryServerInterceptor.
-func (i *Interceptor) UnaryServer(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+func (i *Interceptor) UnaryServer(
+	ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (resp any, err error) {
 	if i.skips(info.FullMethod) {
 		return handler(ctx, req)
 	}

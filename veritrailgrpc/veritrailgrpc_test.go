@@ -91,7 +91,8 @@ func (b *bank) UnaryCall(ctx context.Context, _ *testpb.SimpleRequest) (*testpb.
 	return &testpb.SimpleResponse{Username: "fine"}, nil
 }
 
-func (b *bank) StreamingInputCall(s grpc.ClientStreamingServer[testpb.StreamingInputCallRequest, testpb.StreamingInputCallResponse]) error {
+func (b *bank) StreamingInputCall(s grpc.ClientStreamingServer[testpb.StreamingInputCallRequest,
+	testpb.StreamingInputCallResponse]) error {
 	for {
 		if _, err := s.Recv(); errors.Is(err, io.EOF) {
 			return s.SendAndClose(&testpb.StreamingInputCallResponse{})
@@ -101,7 +102,8 @@ func (b *bank) StreamingInputCall(s grpc.ClientStreamingServer[testpb.StreamingI
 	}
 }
 
-func (b *bank) StreamingOutputCall(_ *testpb.StreamingOutputCallRequest, s grpc.ServerStreamingServer[testpb.StreamingOutputCallResponse]) error {
+func (b *bank) StreamingOutputCall(_ *testpb.StreamingOutputCallRequest,
+	s grpc.ServerStreamingServer[testpb.StreamingOutputCallResponse]) error {
 	for range 3 {
 		if err := s.Send(&testpb.StreamingOutputCallResponse{}); err != nil {
 			return err
@@ -143,7 +145,8 @@ func dialOn(
 ) *grpc.ClientConn {
 	t.Helper()
 	if onServer != nil {
-		opts = append(opts, grpc.ChainUnaryInterceptor(onServer.UnaryServer), grpc.ChainStreamInterceptor(onServer.StreamServer))
+		opts = append(opts, grpc.ChainUnaryInterceptor(onServer.UnaryServer),
+			grpc.ChainStreamInterceptor(onServer.StreamServer))
 	}
 	srv := grpc.NewServer(opts...)
 	testpb.RegisterTestServiceServer(srv, b)
@@ -159,7 +162,8 @@ func dialOn(
 	})
 	dials := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
 	if onClient != nil {
-		dials = append(dials, grpc.WithChainUnaryInterceptor(onClient.UnaryClient), grpc.WithChainStreamInterceptor(onClient.StreamClient))
+		dials = append(dials, grpc.WithChainUnaryInterceptor(onClient.UnaryClient),
+			grpc.WithChainStreamInterceptor(onClient.StreamClient))
 	}
 	if dialer != nil {
 		dials = append(dials, dialer)
@@ -220,15 +224,19 @@ func TestMain(m *testing.M) {
 func TestUnaryCallBecomesEvents(t *testing.T) {
 	server, client := veritrailtest.New(t, veritrailtest.Config{}), veritrailtest.New(t, veritrailtest.Config{})
 	b := &bank{unary: func(ctx context.Context) error {
-		if !veritrailgrpc.SetSubject(ctx, "user", "u1") || !veritrailgrpc.SetObject(ctx, "account", "62") || !veritrailgrpc.SetContext(ctx, "mfa", "totp") {
+		if !veritrailgrpc.SetSubject(ctx, "user", "u1") || !veritrailgrpc.SetObject(ctx, "account", "62") ||
+			!veritrailgrpc.SetContext(ctx, "mfa", "totp") {
 			t.Error("the handler finds no event")
 		}
 		return nil
 	}}
-	conn := dial(t, b, interceptor(t, veritrailgrpc.Config{Recorder: server, Actions: map[string]string{unaryCall: "DATA.READ"}}),
+	conn := dial(t, b, interceptor(t, veritrailgrpc.Config{Recorder: server,
+		Actions: map[string]string{unaryCall: "DATA.READ"}}),
 		interceptor(t, veritrailgrpc.Config{Recorder: client, Service: "teller"}))
-	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-request-id", "req-1", "traceparent", "00-"+traceID+"-"+spanID+"-01", "authorization", "Bearer 4711")
-	if _, err := testpb.NewTestServiceClient(conn).UnaryCall(ctx, &testpb.SimpleRequest{Payload: &testpb.Payload{Body: []byte("4711")}}); err != nil {
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-request-id", "req-1", "traceparent",
+		"00-"+traceID+"-"+spanID+"-01", "authorization", "Bearer 4711")
+	if _, err := testpb.NewTestServiceClient(conn).UnaryCall(ctx,
+		&testpb.SimpleRequest{Payload: &testpb.Payload{Body: []byte("4711")}}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -255,7 +263,8 @@ func TestUnaryCallBecomesEvents(t *testing.T) {
 
 func TestStreamsBecomeEvents(t *testing.T) {
 	server, client := veritrailtest.New(t, veritrailtest.Config{}), veritrailtest.New(t, veritrailtest.Config{})
-	conn := dial(t, &bank{}, interceptor(t, veritrailgrpc.Config{Recorder: server}), interceptor(t, veritrailgrpc.Config{Recorder: client}))
+	conn := dial(t, &bank{}, interceptor(t, veritrailgrpc.Config{Recorder: server}),
+		interceptor(t, veritrailgrpc.Config{Recorder: client}))
 	c := testpb.NewTestServiceClient(conn)
 
 	upload, err := c.StreamingInputCall(t.Context())
@@ -346,7 +355,8 @@ func TestOutcomes(t *testing.T) {
 			t.Errorf("%s: the caller got %v", tt.code, err)
 		}
 		e := rec.One("ACCESS.RPC")
-		if e.Context["code"] != tt.code || e.Severity != tt.sev || e.Context["outcome"] != tt.outcome || strings.Contains(fmt.Sprint(*e), "4711") {
+		if e.Context["code"] != tt.code || e.Severity != tt.sev || e.Context["outcome"] != tt.outcome ||
+			strings.Contains(fmt.Sprint(*e), "4711") {
 			t.Errorf("%s: got %v", tt.code, e)
 		}
 	}
@@ -355,13 +365,15 @@ func TestOutcomes(t *testing.T) {
 // A call that an interceptor further in turns away is on record.
 func TestDeniedCallIsRecorded(t *testing.T) {
 	rec := veritrailtest.New(t, veritrailtest.Config{})
-	audit := interceptor(t, veritrailgrpc.Config{Recorder: rec, Subject: func(context.Context, string) map[string]string { return map[string]string{"device": "d1"} }})
+	audit := interceptor(t, veritrailgrpc.Config{Recorder: rec,
+		Subject: func(context.Context, string) map[string]string { return map[string]string{"device": "d1"} }})
 	deny := func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
 		veritrailgrpc.SetAction(ctx, "AUTH.LOGIN.FAIL")
 		return nil, status.Error(codes.Unauthenticated, "who are you")
 	}
 	conn := dial(t, &bank{}, nil, nil, grpc.ChainUnaryInterceptor(audit.UnaryServer, deny))
-	if _, err := testpb.NewTestServiceClient(conn).UnaryCall(t.Context(), &testpb.SimpleRequest{}); status.Code(err) != codes.Unauthenticated {
+	if _, err := testpb.NewTestServiceClient(conn).UnaryCall(t.Context(),
+		&testpb.SimpleRequest{}); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("got %v", err)
 	}
 	e := rec.One("AUTH.LOGIN.FAIL")
@@ -375,7 +387,8 @@ func TestSpanInContextLeavesTheTraceToTheRecorder(t *testing.T) {
 	rec := veritrailtest.New(t, veritrailtest.Config{})
 	audit := interceptor(t, veritrailgrpc.Config{Recorder: rec})
 	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}})
-	ctx := metadata.NewIncomingContext(trace.ContextWithSpanContext(t.Context(), span), metadata.Pairs("traceparent", "00-"+traceID+"-"+spanID+"-01"))
+	ctx := metadata.NewIncomingContext(trace.ContextWithSpanContext(t.Context(), span),
+		metadata.Pairs("traceparent", "00-"+traceID+"-"+spanID+"-01"))
 	if _, err := unary(ctx, audit, func() error { return nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -406,7 +419,8 @@ func TestPanicIsRecordedAndGoesOn(t *testing.T) {
 			f()
 		}()
 		e := rec.One("ACCESS.RPC")
-		if e.Context["panic"] != "true" || e.Context["outcome"] != "failed" || e.Context["code"] != "" || e.Severity != veritrail.SeverityError || strings.Contains(fmt.Sprint(*e), "4711") {
+		if e.Context["panic"] != "true" || e.Context["outcome"] != "failed" || e.Context["code"] != "" ||
+			e.Severity != veritrail.SeverityError || strings.Contains(fmt.Sprint(*e), "4711") {
 			t.Errorf("%s: got %v", name, e)
 		}
 	}
@@ -435,12 +449,13 @@ func (b bare) Context() context.Context { return b.ctx }
 func TestFailOpenAnswersAndTells(t *testing.T) {
 	rec := veritrailtest.New(t, veritrailtest.Config{})
 	var told []*veritrail.ComplianceEvent
-	audit := interceptor(t, veritrailgrpc.Config{Recorder: rec, OnError: func(_ context.Context, e *veritrail.ComplianceEvent, err error) {
-		if !errors.Is(err, errDisk) {
-			t.Errorf("told %v", err)
-		}
-		told = append(told, e)
-	}})
+	audit := interceptor(t, veritrailgrpc.Config{Recorder: rec,
+		OnError: func(_ context.Context, e *veritrail.ComplianceEvent, err error) {
+			if !errors.Is(err, errDisk) {
+				t.Errorf("told %v", err)
+			}
+			told = append(told, e)
+		}})
 	rec.FailNext(errDisk)
 	resp, err := unary(t.Context(), audit, func() error { return nil })
 	if resp != "fine" || err != nil {
@@ -467,7 +482,8 @@ func TestFailClosedRecordsIntentThenOutcome(t *testing.T) {
 	}
 	for _, rec := range []*veritrailtest.Recorder{server, client} {
 		events := rec.Events()
-		if len(events) != 2 || events[0].Context["phase"] != "intent" || events[1].Context["phase"] != "outcome" || events[1].Context["intent"] != events[0].ID {
+		if len(events) != 2 || events[0].Context["phase"] != "intent" || events[1].Context["phase"] != "outcome" ||
+			events[1].Context["intent"] != events[0].ID {
 			t.Errorf("got %v", events)
 		}
 		rec.Reset()
@@ -519,10 +535,11 @@ func TestFailClosedMakesNoCallThatIsNotOnRecord(t *testing.T) {
 			return audit.UnaryClient(t.Context(), unaryCall, nil, nil, conn, invoke)
 		},
 		"stream client": func() error {
-			_, err := audit.StreamClient(t.Context(), &grpc.StreamDesc{}, conn, chatCall, opens(func() (grpc.ClientStream, error) {
-				t.Error("the stream was opened")
-				return nil, errDisk
-			}))
+			_, err := audit.StreamClient(t.Context(), &grpc.StreamDesc{}, conn, chatCall,
+				opens(func() (grpc.ClientStream, error) {
+					t.Error("the stream was opened")
+					return nil, errDisk
+				}))
 			return err
 		},
 	}
@@ -590,7 +607,8 @@ func TestAbandonedStreamsAreRecorded(t *testing.T) {
 				<-s.Context().Done()
 				return s.Context().Err()
 			}}
-			conn := dial(t, b, interceptor(t, veritrailgrpc.Config{Recorder: server}), interceptor(t, veritrailgrpc.Config{Recorder: client}))
+			conn := dial(t, b, interceptor(t, veritrailgrpc.Config{Recorder: server}),
+				interceptor(t, veritrailgrpc.Config{Recorder: client}))
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			chat, err := testpb.NewTestServiceClient(conn).FullDuplexCall(ctx)
@@ -616,7 +634,8 @@ func TestStreamEndsWithoutGRPCsHelp(t *testing.T) {
 	for want, err := range map[string]error{"OK": io.EOF, "NotFound": status.Error(codes.NotFound, "")} {
 		rec := veritrailtest.New(t, veritrailtest.Config{})
 		audit := interceptor(t, veritrailgrpc.Config{Recorder: rec})
-		stream, openErr := audit.StreamClient(t.Context(), &grpc.StreamDesc{ServerStreams: true}, dial(t, &bank{}, nil, nil), listCall,
+		stream, openErr := audit.StreamClient(t.Context(), &grpc.StreamDesc{ServerStreams: true},
+			dial(t, &bank{}, nil, nil), listCall,
 			opens(func() (grpc.ClientStream, error) { return scripted{recv: err}, nil }))
 		if openErr != nil {
 			t.Fatal(openErr)
@@ -658,7 +677,8 @@ func (s scripted) RecvMsg(any) error { return s.recv }
 func TestHostileCallIsRecorded(t *testing.T) {
 	rec := veritrailtest.New(t, veritrailtest.Config{})
 	audit := interceptor(t, veritrailgrpc.Config{Recorder: rec})
-	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("x-request-id", strings.Repeat("x", 100_000), "traceparent", "\xff"))
+	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("x-request-id", strings.Repeat("x", 100_000),
+		"traceparent", "\xff"))
 	info := &grpc.UnaryServerInfo{FullMethod: "/\xff" + strings.Repeat("m", 100_000)}
 	if _, err := audit.UnaryServer(ctx, nil, info, func(context.Context, any) (any, error) { return nil, nil }); err != nil {
 		t.Fatal(err)
@@ -693,7 +713,8 @@ func TestConcurrentCalls(t *testing.T) {
 		veritrailgrpc.SetSubject(ctx, "user", id)
 		return nil
 	}}
-	conn := dial(t, b, interceptor(t, veritrailgrpc.Config{Recorder: server}), interceptor(t, veritrailgrpc.Config{Recorder: client}))
+	conn := dial(t, b, interceptor(t, veritrailgrpc.Config{Recorder: server}),
+		interceptor(t, veritrailgrpc.Config{Recorder: client}))
 	c := testpb.NewTestServiceClient(conn)
 	var all sync.WaitGroup
 	for w := range 8 {
@@ -729,7 +750,8 @@ func TestConcurrentCalls(t *testing.T) {
 
 func TestSettersOutsideOfACall(t *testing.T) {
 	ctx := t.Context()
-	if veritrailgrpc.SetSubject(ctx, "k", "v") || veritrailgrpc.SetObject(ctx, "k", "v") || veritrailgrpc.SetContext(ctx, "k", "v") || veritrailgrpc.SetAction(ctx, "A") {
+	if veritrailgrpc.SetSubject(ctx, "k", "v") || veritrailgrpc.SetObject(ctx, "k", "v") ||
+		veritrailgrpc.SetContext(ctx, "k", "v") || veritrailgrpc.SetAction(ctx, "A") {
 		t.Error("set, and in no event")
 	}
 }
@@ -737,10 +759,11 @@ func TestSettersOutsideOfACall(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	rec := veritrailtest.New(t, veritrailtest.Config{})
 	for want, cfg := range map[string]veritrailgrpc.Config{
-		"veritrailgrpc: Recorder is not set":                                      {Service: "s"},
-		"veritrailgrpc: Service is not set":                                       {Recorder: rec},
-		"veritrailgrpc: Policy: 7 is none":                                        {Recorder: rec, Service: "s", Policy: 7},
-		`veritrailgrpc: Actions: "/a/b": want dotted segments of A-Z a-z 0-9 _ -`: {Recorder: rec, Service: "s", Actions: map[string]string{"/a/b": "AUTH.*"}},
+		"veritrailgrpc: Recorder is not set": {Service: "s"},
+		"veritrailgrpc: Service is not set":  {Recorder: rec},
+		"veritrailgrpc: Policy: 7 is none":   {Recorder: rec, Service: "s", Policy: 7},
+		`veritrailgrpc: Actions: "/a/b": want dotted segments of A-Z a-z 0-9 _ -`: {Recorder: rec, Service: "s",
+			Actions: map[string]string{"/a/b": "AUTH.*"}},
 	} {
 		if _, err := veritrailgrpc.New(cfg); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
@@ -754,7 +777,8 @@ func (nowhere) Record(context.Context, *veritrail.ComplianceEvent) error { retur
 
 // What the interceptor costs without the trail, and without the network.
 func BenchmarkUnaryServer(b *testing.B) {
-	for name, policy := range map[string]veritrailgrpc.Policy{"open": veritrailgrpc.FailOpen, "closed": veritrailgrpc.FailClosed} {
+	for name, policy := range map[string]veritrailgrpc.Policy{"open": veritrailgrpc.FailOpen,
+		"closed": veritrailgrpc.FailClosed} {
 		audit := interceptor(b, veritrailgrpc.Config{Recorder: nowhere{}, Policy: policy, Now: time.Now})
 		info := &grpc.UnaryServerInfo{FullMethod: emptyCall}
 		handler := func(context.Context, any) (any, error) { return nil, nil }

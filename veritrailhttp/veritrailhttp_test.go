@@ -160,7 +160,8 @@ func TestOutcomes(t *testing.T) {
 			w.WriteHeader(tt.status)
 		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
 		e := rec.One("ACCESS.HTTP.GET")
-		if e.Severity != tt.sev || e.Context["outcome"] != tt.outcome || e.Context["status_class"] != tt.class || e.Subject["svc"] != "payments" {
+		if e.Severity != tt.sev || e.Context["outcome"] != tt.outcome || e.Context["status_class"] != tt.class ||
+			e.Subject["svc"] != "payments" {
 			t.Errorf("%d: got %v", tt.status, e)
 		}
 	}
@@ -250,7 +251,8 @@ func TestHandlersAddToTheEvent(t *testing.T) {
 	for name, set := range map[string]bool{
 		"subject": veritrailhttp.SetSubject(ctx, "user", "late"), "object": veritrailhttp.SetObject(ctx, "k", "late"),
 		"context": veritrailhttp.SetContext(ctx, "k", "late"), "action": veritrailhttp.SetAction(ctx, "DATA.LATE"),
-		"subject of no request": veritrailhttp.SetSubject(t.Context(), "user", "u1"), "action of no request": veritrailhttp.SetAction(t.Context(), "DATA.X"),
+		"subject of no request": veritrailhttp.SetSubject(t.Context(), "user", "u1"),
+		"action of no request":  veritrailhttp.SetAction(t.Context(), "DATA.X"),
 	} {
 		if set {
 			t.Errorf("%s: set, and in no event", name)
@@ -261,11 +263,12 @@ func TestHandlersAddToTheEvent(t *testing.T) {
 // Nothing that a client sends may get the event refused.
 func TestHostileRequestIsRecorded(t *testing.T) {
 	rec := veritrailtest.New(t, veritrailtest.Config{})
-	h := wrap(t, veritrailhttp.Config{Recorder: rec, Path: true}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		veritrailhttp.SetSubject(r.Context(), "user", strings.Repeat("ü", 1000)+"\xff")
-		veritrailhttp.SetObject(r.Context(), "account", strings.Repeat("6", 70_000))
-		veritrailhttp.SetContext(r.Context(), "note", "\xff\x00")
-	}))
+	h := wrap(t, veritrailhttp.Config{Recorder: rec, Path: true},
+		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			veritrailhttp.SetSubject(r.Context(), "user", strings.Repeat("ü", 1000)+"\xff")
+			veritrailhttp.SetObject(r.Context(), "account", strings.Repeat("6", 70_000))
+			veritrailhttp.SetContext(r.Context(), "note", "\xff\x00")
+		}))
 	r := httptest.NewRequest(http.MethodGet, "/"+strings.Repeat("a", 100_000), nil)
 	r.Method = strings.Repeat("M", 5000)
 	r.Header.Set("X-Request-Id", strings.Repeat("x", 3000))
@@ -291,7 +294,8 @@ func TestHostileRequestIsRecorded(t *testing.T) {
 }
 
 func TestClientBehindProxies(t *testing.T) {
-	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("192.0.2.0/24")}
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8"),
+		netip.MustParsePrefix("192.0.2.0/24")}
 	long := strings.TrimSuffix(strings.Repeat("10.0.0.1, ", 1000), ", ")
 	for _, tt := range []struct {
 		name, peer string
@@ -349,7 +353,8 @@ func TestPanicIsRecordedAndGoesOn(t *testing.T) {
 	}{
 		{"card 4711", false, map[string]string{"panic": "true", "status": ""}, veritrail.SeverityError},
 		{"card 4711", true, map[string]string{"panic": "true", "status": "200"}, veritrail.SeverityError},
-		{http.ErrAbortHandler, true, map[string]string{"aborted": "true", "panic": "", "status": "200"}, veritrail.SeverityWarn},
+		{http.ErrAbortHandler, true, map[string]string{"aborted": "true", "panic": "", "status": "200"},
+			veritrail.SeverityWarn},
 	} {
 		rec := veritrailtest.New(t, veritrailtest.Config{})
 		h := wrap(t, veritrailhttp.Config{Recorder: rec}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -380,7 +385,9 @@ func TestPanicIsRecordedAndGoesOn(t *testing.T) {
 
 func TestHandlerThatEndsItsGoroutineIsRecorded(t *testing.T) {
 	rec := veritrailtest.New(t, veritrailtest.Config{})
-	h := wrap(t, veritrailhttp.Config{Recorder: rec}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { runtime.Goexit() }))
+	h := wrap(t, veritrailhttp.Config{Recorder: rec}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		runtime.Goexit()
+	}))
 	var all sync.WaitGroup
 	all.Go(func() { h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)) })
 	all.Wait()
@@ -432,7 +439,8 @@ func TestFailClosedRecordsIntentThenOutcome(t *testing.T) {
 		}
 	}
 	check(t, "ctx", intent.Context, map[string]string{"phase": "intent", "ip": "192.0.2.1"})
-	if outcome.Context["phase"] != "outcome" || outcome.Context["intent"] != intent.ID || outcome.Object["account"] != "62" || outcome.Context["status"] != "200" {
+	if outcome.Context["phase"] != "outcome" || outcome.Context["intent"] != intent.ID ||
+		outcome.Object["account"] != "62" || outcome.Context["status"] != "200" {
 		t.Errorf("outcome of %s: %v", intent.ID, outcome)
 	}
 }
@@ -464,12 +472,13 @@ func TestClientThatLeavesIsRecorded(t *testing.T) {
 	for _, policy := range []veritrailhttp.Policy{veritrailhttp.FailOpen, veritrailhttp.FailClosed} {
 		rec := veritrailtest.New(t, veritrailtest.Config{})
 		ctx, leave := context.WithCancel(t.Context())
-		h := wrap(t, veritrailhttp.Config{Recorder: rec, Policy: policy}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			leave()
-			if r.Context().Err() == nil {
-				t.Error("the handler's context has lost its end")
-			}
-		}))
+		h := wrap(t, veritrailhttp.Config{Recorder: rec, Policy: policy},
+			http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				leave()
+				if r.Context().Err() == nil {
+					t.Error("the handler's context has lost its end")
+				}
+			}))
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ctx))
 		if got, want := len(rec.Events()), 1+int(policy); got != want {
 			t.Errorf("policy %d: %d events, want %d", policy, got, want)
@@ -496,7 +505,8 @@ func TestWriterKeepsItsAbilities(t *testing.T) {
 		},
 		"/controller": func(w http.ResponseWriter, _ *http.Request) {
 			c := http.NewResponseController(w)
-			if err := errors.Join(c.SetWriteDeadline(time.Now().Add(time.Minute)), c.EnableFullDuplex(), c.Flush()); err != nil {
+			if err := errors.Join(c.SetWriteDeadline(time.Now().Add(time.Minute)), c.EnableFullDuplex(),
+				c.Flush()); err != nil {
 				t.Error(err)
 			}
 		},
@@ -675,15 +685,16 @@ func TestWriterGainsNoAbility(t *testing.T) {
 
 func TestHTTP2(t *testing.T) {
 	rec := veritrailtest.New(t, veritrailtest.Config{})
-	srv := httptest.NewUnstartedServer(wrap(t, veritrailhttp.Config{Recorder: rec}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor != 2 {
-			t.Errorf("HTTP/%d", r.ProtoMajor)
-		}
-		if _, ok := w.(http.Hijacker); ok {
-			t.Error("a Hijacker over HTTP/2")
-		}
-		w.(http.Flusher).Flush()
-	})))
+	srv := httptest.NewUnstartedServer(wrap(t, veritrailhttp.Config{Recorder: rec},
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.ProtoMajor != 2 {
+				t.Errorf("HTTP/%d", r.ProtoMajor)
+			}
+			if _, ok := w.(http.Hijacker); ok {
+				t.Error("a Hijacker over HTTP/2")
+			}
+			w.(http.Flusher).Flush()
+		})))
 	srv.EnableHTTP2 = true
 	srv.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	srv.StartTLS()
@@ -698,12 +709,13 @@ func TestHTTP2(t *testing.T) {
 
 func TestConcurrentRequests(t *testing.T) {
 	rec := veritrailtest.New(t, veritrailtest.Config{})
-	srv := httptest.NewServer(wrap(t, veritrailhttp.Config{Recorder: rec, Policy: veritrailhttp.FailClosed}, mux(map[string]http.HandlerFunc{
-		"GET /u/{user}": func(_ http.ResponseWriter, r *http.Request) {
-			veritrailhttp.SetSubject(r.Context(), "user", r.PathValue("user"))
-			veritrailhttp.SetObject(r.Context(), "same", r.PathValue("user"))
-		},
-	})))
+	srv := httptest.NewServer(wrap(t, veritrailhttp.Config{Recorder: rec, Policy: veritrailhttp.FailClosed},
+		mux(map[string]http.HandlerFunc{
+			"GET /u/{user}": func(_ http.ResponseWriter, r *http.Request) {
+				veritrailhttp.SetSubject(r.Context(), "user", r.PathValue("user"))
+				veritrailhttp.SetObject(r.Context(), "same", r.PathValue("user"))
+			},
+		})))
 	var all sync.WaitGroup
 	for w := range 8 {
 		all.Go(func() {
@@ -739,10 +751,11 @@ func TestConcurrentRequests(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	rec := veritrailtest.New(t, veritrailtest.Config{})
 	for want, cfg := range map[string]veritrailhttp.Config{
-		"veritrailhttp: Recorder is not set":                                        {Service: "s"},
-		"veritrailhttp: Service is not set":                                         {Recorder: rec},
-		"veritrailhttp: Policy: 7 is none":                                          {Recorder: rec, Service: "s", Policy: 7},
-		`veritrailhttp: Actions: "GET /a": want dotted segments of A-Z a-z 0-9 _ -`: {Recorder: rec, Service: "s", Actions: map[string]string{"GET /a": "AUTH.*"}},
+		"veritrailhttp: Recorder is not set": {Service: "s"},
+		"veritrailhttp: Service is not set":  {Recorder: rec},
+		"veritrailhttp: Policy: 7 is none":   {Recorder: rec, Service: "s", Policy: 7},
+		`veritrailhttp: Actions: "GET /a": want dotted segments of A-Z a-z 0-9 _ -`: {Recorder: rec, Service: "s",
+			Actions: map[string]string{"GET /a": "AUTH.*"}},
 	} {
 		if _, err := veritrailhttp.New(cfg); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
@@ -758,7 +771,8 @@ func FuzzHeaders(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method, path, id, trace, forwarded, peer string) {
 		rec := veritrailtest.New(t, veritrailtest.Config{})
 		h := wrap(t, veritrailhttp.Config{
-			Recorder: rec, Path: true, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")},
+			Recorder: rec, Path: true, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"),
+				netip.MustParsePrefix("fe80::/10")},
 		}, mux(map[string]http.HandlerFunc{"GET /a": ok}))
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Method, r.URL.Path, r.RemoteAddr = method, path, peer

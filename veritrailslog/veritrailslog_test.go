@@ -84,11 +84,12 @@ func TestRecordBecomesEvent(t *testing.T) {
 	before := time.Now()
 	log.With("user", "u1", "role", "teller").WithGroup("req").With("id", 7).
 		Warn("read a lot", "act", "not an action inside a group", slog.Group("size", "rows", uint64(9), "took", time.Second))
-	log.Info("booked", "act", "DATA.TRANSFER", slog.Group("sub", "user", "u2"), slog.Group("obj", "account", "62"), "table", "ledger",
-		slog.Group("ctx", "ip", "192.0.2.7"), "who", person{"Zhang"}, "share", 0.5, "ok", true, "err", errDisk, "at", time.Unix(0, 1), "ids", []int{1, 2})
+	log.Info("booked", "act", "DATA.TRANSFER", slog.Group("sub", "user", "u2"), slog.Group("obj", "account", "62"),
+		"table", "ledger", slog.Group("ctx", "ip", "192.0.2.7"), "who", person{"Zhang"}, "share", 0.5, "ok", true, "err", errDisk, "at", time.Unix(0, 1), "ids", []int{1, 2})
 
 	first := rec.One("APP.LOG")
-	if first.Severity != veritrail.SeverityWarn || first.Timestamp.Before(before.Round(0)) || time.Since(first.Timestamp) > time.Minute {
+	if first.Severity != veritrail.SeverityWarn || first.Timestamp.Before(before.Round(0)) ||
+		time.Since(first.Timestamp) > time.Minute {
 		t.Errorf("severity %s at %s", first.Severity, first.Timestamp)
 	}
 	check(t, "sub", first.Subject, map[string]string{"user": "u1", "role": "teller"})
@@ -138,12 +139,13 @@ func TestLevels(t *testing.T) {
 func TestOnlyActionsAreRecordedAndAllIsPassedOn(t *testing.T) {
 	rec := veritrailtest.New(t, veritrailtest.Config{})
 	var out bytes.Buffer
-	next := slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return a
-	}})
+	next := slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}})
 	log := logger(t, veritrailslog.Config{Recorder: rec, OnlyActions: true, Next: next})
 	log.Debug("far below")
 	log.With("user", "u1").WithGroup("g").Info("ordinary", "k", "v")

@@ -183,7 +183,8 @@ func (r *Recorder) check(e *veritrail.ComplianceEvent) (*veritrail.ComplianceEve
 	}
 	for _, key := range []string{"producer", "sdk", "seq"} {
 		if v, there := d.Context.Get(key); there {
-			found = append(found, veritrail.Violation{Path: "/ctx/" + key, Rule: "key is set by the recorder alone", Shape: shape(v)})
+			found = append(found, veritrail.Violation{Path: "/ctx/" + key,
+				Rule: "key is set by the recorder alone", Shape: shape(v)})
 		}
 	}
 	if len(found) > 0 {
@@ -280,7 +281,8 @@ func (r *Recorder) Wait(pattern string, n int) []*veritrail.ComplianceEvent {
 			return found
 		}
 		if over {
-			r.tb.Fatalf("veritrailtest: %d events of %s after %v, want %d\n%s", len(found), pattern, r.cfg.Patience, n, r.list())
+			r.tb.Fatalf("veritrailtest: %d events of %s after %v, want %d\n%s", len(found), pattern,
+				r.cfg.Patience, n, r.list())
 		}
 		changed := r.changed
 		r.mu.Unlock()

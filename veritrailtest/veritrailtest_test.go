@@ -95,11 +95,13 @@ func TestRefusesWhatTheRecorderRefuses(t *testing.T) {
 		"not UTF-8":          with(func(e *veritrail.ComplianceEvent) { e.Object["api"] = "\xff" }),
 		"empty key":          with(func(e *veritrail.ComplianceEvent) { e.Context[""] = "x" }),
 		"too many":           with(func(e *veritrail.ComplianceEvent) { e.Context = pairs }),
-		"too long":           with(func(e *veritrail.ComplianceEvent) { e.Context["x"] = strings.Repeat("x", veritrail.MaxEventBytes) }),
-		"key seq":            with(func(e *veritrail.ComplianceEvent) { e.Context["seq"] = "1" }),
-		"key sdk":            with(func(e *veritrail.ComplianceEvent) { e.Context["sdk"] = "1" }),
-		"key producer":       with(func(e *veritrail.ComplianceEvent) { e.Context["producer"] = "1" }),
-		"key host":           with(func(e *veritrail.ComplianceEvent) { e.Context["host"] = "h" }),
+		"too long": with(func(e *veritrail.ComplianceEvent) {
+			e.Context["x"] = strings.Repeat("x", veritrail.MaxEventBytes)
+		}),
+		"key seq":      with(func(e *veritrail.ComplianceEvent) { e.Context["seq"] = "1" }),
+		"key sdk":      with(func(e *veritrail.ComplianceEvent) { e.Context["sdk"] = "1" }),
+		"key producer": with(func(e *veritrail.ComplianceEvent) { e.Context["producer"] = "1" }),
+		"key host":     with(func(e *veritrail.ComplianceEvent) { e.Context["host"] = "h" }),
 		"several": with(func(e *veritrail.ComplianceEvent) {
 			e.Action, e.Subject["branch"], e.Context["seq"] = "LUNCH", "b", "1"
 		}),
@@ -110,8 +112,10 @@ func TestRefusesWhatTheRecorderRefuses(t *testing.T) {
 	for _, s := range recorder.DefaultAllowlist().Subjects {
 		cases["subject "+s] = &veritrail.ComplianceEvent{Action: "APP.X", Subject: map[string]string{s: "x"}}
 	}
-	for _, allow := range []recorder.Allowlist{{}, {Subjects: []string{"branch", "user"}, Actions: []string{"LUNCH.*", "AUTH.*.OK"}}} {
-		real, err := recorder.Open(recorder.Config{Dir: filepath.Join(t.TempDir(), "trail"), Ack: recorder.AckBuffered, Allow: allow})
+	for _, allow := range []recorder.Allowlist{{}, {Subjects: []string{"branch", "user"},
+		Actions: []string{"LUNCH.*", "AUTH.*.OK"}}} {
+		real, err := recorder.Open(recorder.Config{Dir: filepath.Join(t.TempDir(), "trail"),
+			Ack: recorder.AckBuffered, Allow: allow})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -57,7 +57,8 @@ func TestEntryBecomesEvent(t *testing.T) {
 	log := zap.New(newCore(t, veritrailzap.Config{Recorder: rec, ObjectKeys: []string{"table"}})).Named("pay").Named("out")
 	before := time.Now()
 	log.With(zap.String("user", "u1"), zap.String("table", "ledger")).Warn("booked",
-		zap.String("act", "DATA.TRANSFER"), zap.Dict("obj", zap.String("account", "62")), zap.Int("amount", 100), zap.Namespace("req"), zap.String("id", "r1"))
+		zap.String("act", "DATA.TRANSFER"), zap.Dict("obj", zap.String("account", "62")),
+		zap.Int("amount", 100), zap.Namespace("req"), zap.String("id", "r1"))
 	e := rec.One("DATA.TRANSFER")
 	if e.Severity != veritrail.SeverityWarn || e.Timestamp.Before(before.Round(0)) || time.Since(e.Timestamp) > time.Minute {
 		t.Errorf("severity %s at %s", e.Severity, e.Timestamp)
@@ -169,7 +170,8 @@ func TestCallerAndNoStack(t *testing.T) {
 func TestOnlyActionsBesideAnOrdinaryCore(t *testing.T) {
 	rec := veritrailtest.New(t, veritrailtest.Config{})
 	var out bytes.Buffer
-	ordinary := zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"}), zapcore.AddSync(&out), zap.DebugLevel)
+	ordinary := zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"}),
+		zapcore.AddSync(&out), zap.DebugLevel)
 	log := zap.New(zapcore.NewTee(newCore(t, veritrailzap.Config{Recorder: rec, OnlyActions: true}), ordinary))
 	log.Info("ordinary", zap.String("k", "v"), veritrailzap.Context(t.Context()))
 	log.Info("of the record", zap.String("act", "AUTH.LOGIN.OK"))
@@ -239,7 +241,8 @@ func TestFailureIsToldAndPrintedByZap(t *testing.T) {
 	}), zap.ErrorOutput(zapcore.AddSync(&zapSays)))
 	rec.FailNext(errDisk)
 	log.Info("m", zap.String("user", "u1"))
-	if len(told) != 1 || told[0].Subject["user"] != "u1" || told[0].ID == "" || !strings.Contains(zapSays.String(), "disk on fire") {
+	if len(told) != 1 || told[0].Subject["user"] != "u1" || told[0].ID == "" ||
+		!strings.Contains(zapSays.String(), "disk on fire") {
 		t.Errorf("told of %v, zap says %q", told, zapSays.String())
 	}
 	log.Info("m", zap.String("long", strings.Repeat("x", veritrail.MaxEventBytes)))
@@ -299,7 +302,8 @@ func BenchmarkCore(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				log.Info("transfer booked", zap.String("act", "DATA.TRANSFER"), zap.String("obj.account", "62"), zap.Int("amount", 100))
+				log.Info("transfer booked", zap.String("act", "DATA.TRANSFER"), zap.String("obj.account", "62"),
+					zap.Int("amount", 100))
 			}
 		})
 	}

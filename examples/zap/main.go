@@ -39,14 +39,17 @@ func run(args []string) (err error) {
 		return err
 	}
 	// The core beside the ordinary one. With zap.NewProduction the same is zap.WrapCore, without its sampling.
-	ordinary := zapcore.NewCore(zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig()), zapcore.Lock(os.Stderr), zap.DebugLevel)
+	ordinary := zapcore.NewCore(zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig()),
+		zapcore.Lock(os.Stderr), zap.DebugLevel)
 	log := zap.New(zapcore.NewTee(core, ordinary))
 
 	log.Info("cache warm", zap.Int("entries", 100)) // not recorded: it names no action
-	log.Warn("wrong PIN", zap.String("act", "AUTH.LOGIN.FAIL"), zap.String("user", "u2"), zap.Dict("ctx", zap.String("ip", "192.0.2.7")))
+	log.Warn("wrong PIN", zap.String("act", "AUTH.LOGIN.FAIL"), zap.String("user", "u2"),
+		zap.Dict("ctx", zap.String("ip", "192.0.2.7")))
 	log = log.With(zap.String("user", "u1"))
 	log.Info("logged in", zap.String("act", "AUTH.LOGIN.OK"))
-	log.Info("transfer booked", zap.String("act", "DATA.TRANSFER"), zap.Dict("obj", zap.String("account", "62")), zap.Int("amount", 100))
+	log.Info("transfer booked", zap.String("act", "DATA.TRANSFER"), zap.Dict("obj", zap.String("account", "62")),
+		zap.Int("amount", 100))
 
 	fmt.Printf("recorded into %s; check it with: veritrail verify %s\n", dir, dir)
 	return nil

@@ -40,10 +40,12 @@ func run(args []string) (err error) {
 	log := zerolog.New(zerolog.MultiLevelWriter(audit, os.Stderr)).Hook(veritrailzerolog.TraceHook{}).With().Timestamp().Logger()
 
 	log.Info().Int("entries", 100).Msg("cache warm") // not recorded: it names no action
-	log.Warn().Str("act", "AUTH.LOGIN.FAIL").Str("user", "u2").Dict("ctx", zerolog.Dict().Str("ip", "192.0.2.7")).Msg("wrong PIN")
+	log.Warn().Str("act", "AUTH.LOGIN.FAIL").Str("user", "u2").
+		Dict("ctx", zerolog.Dict().Str("ip", "192.0.2.7")).Msg("wrong PIN")
 	log = log.With().Str("user", "u1").Logger()
 	log.Info().Str("act", "AUTH.LOGIN.OK").Msg("logged in")
-	log.Info().Str("act", "DATA.TRANSFER").Dict("obj", zerolog.Dict().Str("account", "62")).Int("amount", 100).Msg("transfer booked")
+	log.Info().Str("act", "DATA.TRANSFER").Dict("obj", zerolog.Dict().Str("account", "62")).
+		Int("amount", 100).Msg("transfer booked")
 
 	fmt.Printf("recorded into %s; check it with: veritrail verify %s\n", dir, dir)
 	return nil

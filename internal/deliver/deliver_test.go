@@ -125,7 +125,8 @@ func TestUnmadeEventIsToldWithoutOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Unmade(context.Background(), errDisk); !errors.Is(err, errDisk) || why == nil || err.Error() != "test: disk on fire" {
+	if err := d.Unmade(context.Background(), errDisk); !errors.Is(err, errDisk) || why == nil ||
+		err.Error() != "test: disk on fire" {
 		t.Errorf("got %v, told %v", err, why)
 	}
 }

@@ -39,14 +39,18 @@ func TestAttributesFindTheirPlace(t *testing.T) {
 		{"object keys", []string{"table", "accounts"}, "APP.LOG", m{"svc": "payments"}, m{"table": "accounts"}, m{}},
 		{"groups of the event's parts", []string{"sub.branch", "b7", "obj.account", "62", "ctx.ip", "192.0.2.7"}, "APP.LOG",
 			m{"branch": "b7"}, m{"account": "62"}, m{"ip": "192.0.2.7"}},
-		{"a subject key inside a group is no subject", []string{"req.user", "u1"}, "APP.LOG", m{"svc": "payments"}, m{}, m{"req.user": "u1"}},
-		{"an act inside a group is no action", []string{"req.act", "AUTH.LOGIN"}, "APP.LOG", m{"svc": "payments"}, m{}, m{"req.act": "AUTH.LOGIN"}},
-		{"a part without a key", []string{"sub", "x", "obj.", "y"}, "APP.LOG", m{"svc": "payments"}, m{}, m{"sub": "x", "obj.": "y"}},
+		{"a subject key inside a group is no subject", []string{"req.user", "u1"}, "APP.LOG", m{"svc": "payments"},
+			m{}, m{"req.user": "u1"}},
+		{"an act inside a group is no action", []string{"req.act", "AUTH.LOGIN"}, "APP.LOG", m{"svc": "payments"},
+			m{}, m{"req.act": "AUTH.LOGIN"}},
+		{"a part without a key", []string{"sub", "x", "obj.", "y"}, "APP.LOG", m{"svc": "payments"}, m{},
+			m{"sub": "x", "obj.": "y"}},
 		{"the later wins and the earlier stays", []string{"user", "admin", "sub.user", "u7"}, "APP.LOG",
 			m{"user": "u7"}, m{}, m{"shadowed.sub.user": "admin"}},
 		{"three of a kind", []string{"k", "1", "k", "2", "k", "3"}, "APP.LOG", m{"svc": "payments"}, m{},
 			m{"k": "3", "shadowed.k": "2", "shadowed.shadowed.k": "1"}},
-		{"the same twice is no shadow", []string{"k", "1", "k", "1", "user", "u", "user", "u"}, "APP.LOG", m{"user": "u"}, m{}, m{"k": "1"}},
+		{"the same twice is no shadow", []string{"k", "1", "k", "1", "user", "u", "user", "u"}, "APP.LOG",
+			m{"user": "u"}, m{}, m{"k": "1"}},
 		{"two actions", []string{"act", "A.B", "act", "C.D"}, "C.D", m{"svc": "payments"}, m{}, m{"shadowed.act": "A.B"}},
 		{"three actions", []string{"act", "A", "act", "B", "act", "C"}, "C", m{"svc": "payments"}, m{},
 			m{"shadowed.act": "B", "shadowed.shadowed.act": "A"}},
@@ -65,8 +69,10 @@ func TestAttributesFindTheirPlace(t *testing.T) {
 				rec.Add(tt.attrs[i], tt.attrs[i+1])
 			}
 			e := rec.Event()
-			if e.Action != tt.action || !maps.Equal(e.Subject, tt.sub) || !maps.Equal(e.Object, tt.obj) || !maps.Equal(e.Context, tt.ctx) {
-				t.Errorf("got  %s %v %v %v\nwant %s %v %v %v", e.Action, e.Subject, e.Object, e.Context, tt.action, tt.sub, tt.obj, tt.ctx)
+			if e.Action != tt.action || !maps.Equal(e.Subject, tt.sub) || !maps.Equal(e.Object, tt.obj) ||
+				!maps.Equal(e.Context, tt.ctx) {
+				t.Errorf("got  %s %v %v %v\nwant %s %v %v %v", e.Action, e.Subject, e.Object, e.Context, tt.action,
+					tt.sub, tt.obj, tt.ctx)
 			}
 		})
 	}
@@ -86,7 +92,8 @@ func TestRecordsKeepNothingOfTheOneBefore(t *testing.T) {
 	r := rules(t, Config{})
 	for range 100 {
 		rec := r.Begin(time.Unix(1, 0), veritrail.SeverityError)
-		if e := rec.Event(); len(e.Subject) != 1 || len(e.Object)+len(e.Context) != 0 || e.ID != "" || rec.event.Action != "APP.LOG" {
+		if e := rec.Event(); len(e.Subject) != 1 || len(e.Object)+len(e.Context) != 0 || e.ID != "" ||
+			rec.event.Action != "APP.LOG" {
 			t.Fatalf("begins with %+v", e)
 		}
 		rec.Add("act", "X.Y")
@@ -188,7 +195,8 @@ func FuzzAdd(f *testing.F) {
 		var invalid *veritrail.InvalidEventError
 		if err := d.Validate(); errors.As(err, &invalid) {
 			for _, violation := range invalid.Violations {
-				if violation.Path != "/act" && !strings.Contains(violation.Rule, "key") && !strings.Contains(violation.Rule, "at most") {
+				if violation.Path != "/act" &&
+					!strings.Contains(violation.Rule, "key") && !strings.Contains(violation.Rule, "at most") {
 					t.Error(violation)
 				}
 			}
