@@ -5,10 +5,15 @@ import (
 	"crypto/sha256"
 	"encoding"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"hash"
 	"math/rand/v2"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -265,30 +270,45 @@ func TestLinesAgreesWithOpenSSL(t *testing.T) {
 		t.Fatalf("the openssl command (version 3) is needed: %v", err)
 	}
 	random := rand.New(rand.NewPCG(9, 10))
-	lengths := []int{0, 1, 54, 55, 56, 62, 63, 64, 118, 119, 120, 126, 127, 128, 400, 70000}
-	for range 14 {
+	lengths := make([]int, 301) // each length from 0 to 300
+	for i := range lengths {
+		lengths[i] = i
+	}
+	lengths = append(lengths, 400, 4095, 4096, 70000)
+	for range 16 {
 		lengths = append(lengths, random.IntN(70001))
 	}
 	lines, ends := lined(random, lengths...)
+	dir, start := t.TempDir(), 0
+	var files []string
+	for i, end := range ends {
+		files = append(files, filepath.Join(dir, strconv.Itoa(i)))
+		if err := os.WriteFile(files[i], append([]byte{0}, lines[start:end]...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		start = end + 1
+	}
 	for _, k := range supported() {
 		name := "-sm3"
 		if k.id == sha256NIKernel {
 			name = "-sha256"
 		}
+		out, err := exec.Command(bin, append([]string{"dgst", name, "-r"}, files...)...).Output()
+		rows := strings.Split(strings.TrimSpace(string(out)), "\n")
+		if err != nil || len(rows) != len(files) {
+			t.Fatalf("openssl dgst %s: %v, %d digests", name, err, len(rows))
+		}
+		var want [][Size]byte
+		for _, row := range rows {
+			digest, _, _ := strings.Cut(row, " ")
+			b, err := hex.DecodeString(digest)
+			if err != nil || len(b) != Size {
+				t.Fatalf("openssl dgst %s: %q", name, row)
+			}
+			want = append(want, [Size]byte(b))
+		}
 		got := make([][Size]byte, len(ends))
 		k.Lines(got, 0, lines, ends)
-		var want [][Size]byte
-		start := 0
-		for _, end := range ends {
-			cmd := exec.Command(bin, "dgst", name, "-binary")
-			cmd.Stdin = bytes.NewReader(append([]byte{0}, lines[start:end]...))
-			out, err := cmd.Output()
-			if err != nil || len(out) != Size {
-				t.Fatalf("openssl dgst %s: %v, %d bytes", name, err, len(out))
-			}
-			want = append(want, [Size]byte(out))
-			start = end + 1
-		}
 		compare(t, k.name, ends, got, want)
 	}
 }

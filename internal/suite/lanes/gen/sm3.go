@@ -91,8 +91,7 @@ type table struct {
 
 // unroll writes the 64 rounds: the first 16 straight, the others as a loop of 16,
 // in which the registers and the places of the schedule come round. Unrolled to
-// the end the code does not fit the processor's cache of decoded instructions, and
-// takes half as long again.
+// the end the code was twice as long and no faster.
 func unroll(c *build.Context, k table, rounds func(from int, constant func(j int) operand.Mem)) {
 	at, end := reg.RAX, reg.RCX
 	rounds(0, func(j int) operand.Mem { return k.Offset(k.size * j) })
