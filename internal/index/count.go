@@ -1,0 +1,361 @@
+package index
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/veritrail/veritrail"
+	"github.com/veritrail/veritrail/internal/search"
+	"github.com/veritrail/veritrail/internal/tlog"
+)
+
+// Counts are numbers of events.
+type Counts struct {
+	Events     uint64
+	LeafBytes  uint64
+	First      time.Time // of the earliest event, zero when there is none
+	Last       time.Time
+	Actions    map[string]uint64
+	Severities map[string]uint64 // "" for none
+	Kinds      map[string]uint64 // of subjects: their keys, as role+user
+	Hours      map[int64]uint64  // since 1970
+	Subjects   map[string]uint64 // as user=10086; nil when they were not asked for
+}
+
+// maxSubjects bounds what is remembered of a trail with very many subjects.
+const maxSubjects = 1 << 20
+
+func newCounts(subjects bool) *Counts {
+	c := &Counts{Actions: map[string]uint64{}, Severities: map[string]uint64{}, Kinds: map[string]uint64{}, Hours: map[int64]uint64{}}
+	if subjects {
+		c.Subjects = map[string]uint64{}
+	}
+	return c
+}
+
+func (c *Counts) addRow(r *row) {
+	c.Events += r.events
+	c.LeafBytes += r.bytes
+	c.Actions[r.action] += r.events
+	c.Severities[r.severity.String()] += r.events
+	c.Kinds[r.kind] += r.events
+	c.Hours[r.hour] += r.events
+}
+
+func (c *Counts) addSubject(key, value string, n uint64) {
+	if c.Subjects == nil {
+		return
+	}
+	name := key + "=" + value
+	if _, there := c.Subjects[name]; there || len(c.Subjects) < maxSubjects {
+		c.Subjects[name] += n
+	}
+}
+
+func (c *Counts) addSubjects(d *veritrail.Draft) {
+	if c.Subjects == nil {
+		return
+	}
+	for i := range d.Subject {
+		c.addSubject(d.Subject[i].Key, d.Subject[i].Value, 1)
+	}
+}
+
+func (c *Counts) addTime(t time.Time) {
+	if c.First.IsZero() || t.Before(c.First) {
+		c.First = t
+	}
+	if t.After(c.Last) {
+		c.Last = t
+	}
+}
+
+func (c *Counts) addEvent(d *veritrail.Draft, leafBytes int) {
+	c.addTime(d.Timestamp)
+	c.addRow(&row{
+		hour: hourOf(d.Timestamp.Unix()), action: strings.Clone(d.Action), kind: string(appendKind(nil, d.Subject)), severity: d.Severity,
+		rowSum: rowSum{1, uint64(leafBytes)},
+	})
+	c.addSubjects(d)
+}
+
+// Count counts the events in [first, end) that fulfil q. Without conditions it
+// adds up what the summaries hold, and reads events only where Since or Until
+// divides an hour; with conditions it looks at each event that Search finds.
+func (x *Index) Count(ctx context.Context, q *search.Query, first, end uint64, subjects bool) (*Counts, []search.Gap, error) {
+	c := &counting{Counts: newCounts(subjects), x: x, q: q}
+	c.s = &searching{x: x, q: q, conditions: q.Conditions(), hit: func(h search.Hit) error {
+		c.addEvent(h.Event, len(h.Bytes))
+		return nil
+	}}
+	for _, p := range x.pieces(first, end) {
+		if err := c.piece(ctx, &p); err != nil {
+			return nil, nil, err
+		}
+	}
+	return c.Counts, c.s.gaps, c.times(ctx)
+}
+
+type counting struct {
+	*Counts
+	x *Index
+	q *search.Query
+	s *searching
+
+	// Bundles with the earliest and the latest second of those not looked at.
+	early, late edge
+}
+
+type edge struct {
+	sec     int64
+	bundles []bundle
+}
+
+func (c *counting) piece(ctx context.Context, p *piece) error {
+	if len(c.s.conditions) == 0 {
+		if p.closed != nil && p.closed.summary != nil && p.first == p.closed.first && p.end == p.first+p.closed.leaves {
+			if !c.s.overlaps(p.closed.span) {
+				return nil
+			}
+			added, err := c.closed(p.closed)
+			if added || err == nil {
+				return err
+			}
+			c.x.distrust(p.closed, err)
+		}
+		if p.live != nil && c.live(p) {
+			return nil
+		}
+	}
+	return c.s.piece(ctx, p)
+}
+
+// live adds the segment that grows, if all of it counts.
+func (c *counting) live(p *piece) bool {
+	p.live.mu.RLock()
+	defer p.live.mu.RUnlock()
+	b := p.live.b
+	if p.first != b.first || p.end != b.next() {
+		return false
+	}
+	for _, s := range b.bundles {
+		if !c.inside(s) {
+			return false
+		}
+	}
+	rows := b.rowsNow()
+	for i := range rows {
+		c.addRow(&rows[i])
+	}
+	c.edges(b.first, p.end, b.bundles, nil)
+	if c.Subjects != nil {
+		counts := make([]uint64, len(b.terms))
+		for _, n := range b.forward {
+			counts[n]++
+		}
+		for n := range b.terms {
+			if g := &b.groups[b.terms[n].group]; g.part == partSubject {
+				c.addSubject(g.key, string(b.value(&b.terms[n])), counts[n])
+			}
+		}
+	}
+	return true
+}
+
+// inside tells whether all events of that time count.
+func (c *counting) inside(s span) bool {
+	return c.q.InTime(time.Unix(s.min, 0)) && c.q.InTime(time.Unix(s.max, 999_999_999))
+}
+
+// hourInside tells whether all of an hour counts, and part whether some of it
+// may.
+func (c *counting) hourInside(hour int64) (all, part bool) {
+	s := span{hour * 3600, hour*3600 + 3599}
+	return c.inside(s), c.s.overlaps(s)
+}
+
+// closed adds a closed segment from its sidecars. With an error, nothing was
+// added, unless added says otherwise.
+func (c *counting) closed(seg *closed) (added bool, err error) {
+	r, done, err := c.x.openSidecar(seg, seg.summary)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	rows, err := r.rows()
+	if err != nil {
+		return false, err
+	}
+	spans, err := r.spans()
+	if err != nil {
+		return false, err
+	}
+	divided := make(map[int64]bool) // hours of which not all counts
+	for i := range rows {
+		if all, part := c.hourInside(rows[i].hour); !all && part {
+			divided[rows[i].hour] = true
+		}
+	}
+	// What is read: bundles that reach into a divided hour, or out of the range.
+	look := make([]bool, len(spans))
+	whole := newSet(int(seg.leaves)) // events of bundles that count whole and are not read
+	all := true
+	for i, s := range spans {
+		switch {
+		case !c.s.overlaps(s):
+			all = false
+		case !c.inside(s) || c.reaches(s, divided):
+			look[i], all = true, false
+		default:
+			for event := i * tlog.TileWidth; event < min((i+1)*tlog.TileWidth, int(seg.leaves)); event++ {
+				whole.add(uint32(event))
+			}
+		}
+	}
+	subjects := make(map[string]uint64)
+	if c.Subjects != nil {
+		if all {
+			whole = nil
+		}
+		if err := c.subjects(seg, whole, subjects); err != nil {
+			return false, err
+		}
+	}
+	for i := range rows {
+		if inside, _ := c.hourInside(rows[i].hour); inside {
+			c.addRow(&rows[i])
+		}
+	}
+	for name, n := range subjects {
+		key, value, _ := strings.Cut(name, "\xff")
+		c.addSubject(key, value, n)
+	}
+	c.edges(seg.first, seg.first+seg.leaves, spans, look)
+	hits := searching{x: c.x, q: c.q, hit: func(h search.Hit) error {
+		c.addTime(h.Event.Timestamp)
+		if divided[hourOf(h.Event.Timestamp.Unix())] {
+			c.addEvent(h.Event, len(h.Bytes))
+			return nil
+		}
+		c.addSubjects(h.Event)
+		return nil
+	}}
+	for i := range look {
+		if !look[i] {
+			continue
+		}
+		first := seg.first + uint64(i)*tlog.TileWidth
+		if _, err := hits.bundle(&bundle{first, min(first+tlog.TileWidth, seg.first+seg.leaves), nil}); err != nil {
+			return true, err
+		}
+	}
+	c.s.gaps = append(c.s.gaps, hits.gaps...)
+	return true, nil
+}
+
+// reaches tells whether events of that time may be in one of the hours.
+func (c *counting) reaches(s span, hours map[int64]bool) bool {
+	for hour := range hours {
+		if s.min < (hour+1)*3600 && s.max >= hour*3600 {
+			return true
+		}
+	}
+	return false
+}
+
+// subjects counts the subjects of some events of a segment, of all when only is
+// nil.
+func (c *counting) subjects(seg *closed, only set, counts map[string]uint64) error {
+	if seg.postings == nil {
+		return c.readSubjects(seg, only, counts)
+	}
+	r, done, err := c.x.openSidecar(seg, seg.postings.sidecar)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for i := range seg.postings.groups {
+		g := &seg.postings.groups[i]
+		key, ok := strings.CutPrefix(g.name, "sub.")
+		if !ok {
+			continue
+		}
+		if err := g.count(r, seg.leaves, only, func(value []byte, n uint64) { counts[key+"\xff"+string(value)] += n }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readSubjects counts them where there are no postings any more.
+func (c *counting) readSubjects(seg *closed, only set, counts map[string]uint64) error {
+	if only == nil {
+		only = newSet(int(seg.leaves))
+		only.addAll(int(seg.leaves))
+	}
+	hits := searching{x: c.x, q: new(search.Query), hit: func(h search.Hit) error {
+		for i := range h.Event.Subject {
+			counts[h.Event.Subject[i].Key+"\xff"+h.Event.Subject[i].Value]++
+		}
+		return nil
+	}}
+	for at := uint64(0); at < seg.leaves; at += tlog.TileWidth {
+		b := bundle{seg.first + at, min(seg.first+at+tlog.TileWidth, seg.first+seg.leaves), only.bundle(int(at / tlog.TileWidth))}
+		if b.only.empty() {
+			continue
+		}
+		if _, err := hits.bundle(&b); err != nil {
+			return err
+		}
+	}
+	c.s.gaps = append(c.s.gaps, hits.gaps...)
+	return nil
+}
+
+// edges remembers the bundles that may hold the earliest and the latest event,
+// of those that are inside and not looked at.
+func (c *counting) edges(first, end uint64, spans []span, look []bool) {
+	for i, s := range spans {
+		if look != nil && look[i] || !c.inside(s) {
+			continue
+		}
+		at := first + uint64(i)*tlog.TileWidth
+		b := bundle{at, min(at+tlog.TileWidth, end), nil}
+		c.early.keep(s.min, b, func(x, y int64) bool { return x < y })
+		c.late.keep(s.max, b, func(x, y int64) bool { return x > y })
+	}
+}
+
+func (e *edge) keep(sec int64, b bundle, before func(x, y int64) bool) {
+	switch {
+	case len(e.bundles) == 0 || before(sec, e.sec):
+		e.sec, e.bundles = sec, append(e.bundles[:0], b)
+	case sec == e.sec:
+		e.bundles = append(e.bundles, b)
+	}
+}
+
+// times reads the events that may be the earliest and the latest.
+func (c *counting) times(ctx context.Context) error {
+	hits := searching{x: c.x, q: c.q, hit: func(h search.Hit) error {
+		c.addTime(h.Event.Timestamp)
+		return nil
+	}}
+	if !c.First.IsZero() && c.First.Unix() < c.early.sec {
+		c.early.bundles = nil
+	}
+	if !c.Last.IsZero() && c.Last.Unix() > c.late.sec {
+		c.late.bundles = nil
+	}
+	for _, b := range append(slices.Clone(c.early.bundles), c.late.bundles...) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := hits.bundle(&b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
