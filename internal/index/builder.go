@@ -5,6 +5,7 @@ import (
 	"hash/crc32"
 	"hash/maphash"
 	"math"
+	"sort"
 	"strings"
 
 	"github.com/veritrail/veritrail"
@@ -26,10 +27,10 @@ const maxGroups = 1 << 16
 // segment that still grows. Leaves are added in order. It is not safe for
 // concurrent use.
 //
-// It keeps an event as the numbers of its values, and a value once. A sidecar
-// needs the opposite, the events of a value: turning that around once, at the
-// end, is much cheaper than keeping it up to date, and searching through a
-// million numbers takes less than a millisecond.
+// It keeps an event as the numbers of its values, and a value once. Each place
+// in the events leads back to the place before with the same value, so that the
+// events of a value can be told at any time; the lists that a sidecar holds are
+// made at the end, all at once.
 type builder struct {
 	first  uint64 // leaf
 	groups []group
@@ -38,10 +39,11 @@ type builder struct {
 
 	arena []byte // the values, one behind the other
 	terms []term
-	table []uint32 // open addressing: number of a term, plus one
+	table []uint64 // open addressing: hash of a term, and its number plus one
 	seed  maphash.Seed
 
 	forward []uint32 // the terms of all events
+	before  []uint32 // for each of them: its place plus one in forward the last time, 0 the first time
 	ends    []uint32 // where each event's end in forward
 	ids     []uint32 // a checksum of each event's id
 	bundles []span
@@ -61,9 +63,9 @@ type group struct {
 }
 
 type term struct {
-	at, hash uint32
+	at, size uint32 // in the arena
 	group    uint32
-	size     uint32
+	last     uint32 // its newest place in forward, plus one
 }
 
 // span is the time the events of a bundle come from, in seconds.
@@ -83,12 +85,19 @@ type rowKey struct {
 
 type rowSum struct{ events, bytes uint64 }
 
-func newBuilder(first uint64) *builder {
-	const slots = 1 << 12
-	return &builder{
-		first: first, named: make(map[string]uint32), table: make([]uint32, slots), seed: maphash.MakeSeed(),
-		rows: make(map[rowKey]rowSum), kinds: make(map[string]uint32),
+// newBuilder is for a segment that begins with leaf first and is likely to be
+// like the one that was built before, if there was one.
+func newBuilder(first uint64, before *builder) *builder {
+	b := &builder{first: first, named: make(map[string]uint32), seed: maphash.MakeSeed(), rows: make(map[rowKey]rowSum), kinds: make(map[string]uint32)}
+	slots := 1 << 12
+	if before != nil {
+		slots = len(before.table)
+		b.arena, b.terms = make([]byte, 0, len(before.arena)), make([]term, 0, len(before.terms))
+		b.forward, b.before = make([]uint32, 0, len(before.forward)), make([]uint32, 0, len(before.forward))
+		b.ends, b.ids = make([]uint32, 0, len(before.ends)), make([]uint32, 0, len(before.ids))
 	}
+	b.table = make([]uint64, slots)
+	return b
 }
 
 // next is the leaf that comes next.
@@ -112,14 +121,13 @@ func (b *builder) add(d *veritrail.Draft, leafBytes int) bool {
 	if len(b.groups) >= maxGroups || len(b.arena) > math.MaxUint32-veritrail.MaxEventBytes || len(b.forward) > math.MaxUint32-3*veritrail.MaxPairs {
 		return false
 	}
-	action := b.intern(b.groupAt(partAction, 0, ""), d.Action)
-	b.forward = append(b.forward, action)
+	action := b.note(b.groupAt(partAction, 0, ""), d.Action)
 	if d.Severity != veritrail.SeverityUnset {
-		b.forward = append(b.forward, b.intern(b.groupAt(partSeverity, 0, ""), d.Severity.String()))
+		b.note(b.groupAt(partSeverity, 0, ""), d.Severity.String())
 	}
 	for i, pairs := range [...]veritrail.Pairs{d.Subject, d.Object, d.Context} {
 		for j := range pairs {
-			b.forward = append(b.forward, b.intern(b.groupAt(partSubject+i, j, pairs[j].Key), pairs[j].Value))
+			b.note(b.groupAt(partSubject+i, j, pairs[j].Key), pairs[j].Value)
 		}
 	}
 	if len(b.ends)%tlog.TileWidth == 0 {
@@ -195,25 +203,45 @@ func (b *builder) groupAt(part, i int, key string) uint32 {
 	return g
 }
 
+// note puts a value into the event that is being added.
+func (b *builder) note(g uint32, value string) uint32 {
+	n := b.intern(g, value)
+	t := &b.terms[n]
+	b.forward = append(b.forward, n)
+	b.before = append(b.before, t.last)
+	t.last = uint32(len(b.forward))
+	return n
+}
+
 // intern numbers a value of a group.
 func (b *builder) intern(g uint32, value string) uint32 {
 	h := b.hash(g, value)
 	mask := uint32(len(b.table) - 1)
 	at := h & mask
 	for ; b.table[at] != 0; at = (at + 1) & mask {
-		n := b.table[at] - 1
-		if t := &b.terms[n]; t.hash == h && t.group == g && string(b.value(t)) == value {
+		if n, ok := b.holds(b.table[at], h, g, value); ok {
 			return n
 		}
 	}
 	n := uint32(len(b.terms))
-	b.terms = append(b.terms, term{at: uint32(len(b.arena)), hash: h, group: g, size: uint32(len(value))})
+	b.terms = append(b.terms, term{at: uint32(len(b.arena)), size: uint32(len(value)), group: g})
 	b.arena = append(b.arena, value...)
-	b.table[at] = n + 1
+	b.table[at] = uint64(h)<<32 | uint64(n+1)
 	if len(b.terms)*2 > len(b.table) {
 		b.grow()
 	}
 	return n
+}
+
+// holds tells whether a slot of the table is that of a value, and which number
+// it has.
+func (b *builder) holds(slot uint64, h, g uint32, value string) (uint32, bool) {
+	if uint32(slot>>32) != h {
+		return 0, false
+	}
+	n := uint32(slot) - 1
+	t := &b.terms[n]
+	return n, t.group == g && string(b.value(t)) == value
 }
 
 func (b *builder) hash(g uint32, value string) uint32 {
@@ -222,14 +250,18 @@ func (b *builder) hash(g uint32, value string) uint32 {
 }
 
 func (b *builder) grow() {
-	b.table = make([]uint32, 2*len(b.table))
+	old := b.table
+	b.table = make([]uint64, 2*len(old))
 	mask := uint32(len(b.table) - 1)
-	for n := range b.terms {
-		at := b.terms[n].hash & mask
+	for _, slot := range old {
+		if slot == 0 {
+			continue
+		}
+		at := uint32(slot>>32) & mask
 		for b.table[at] != 0 {
 			at = (at + 1) & mask
 		}
-		b.table[at] = uint32(n) + 1
+		b.table[at] = slot
 	}
 }
 
@@ -238,8 +270,7 @@ func (b *builder) find(g uint32, value string) (uint32, bool) {
 	h := b.hash(g, value)
 	mask := uint32(len(b.table) - 1)
 	for at := h & mask; b.table[at] != 0; at = (at + 1) & mask {
-		n := b.table[at] - 1
-		if t := &b.terms[n]; t.hash == h && t.group == g && string(b.value(t)) == value {
+		if n, ok := b.holds(b.table[at], h, g, value); ok {
 			return n, true
 		}
 	}
@@ -290,53 +321,64 @@ func (b *builder) findID(s set, c *search.Condition) {
 }
 
 func (b *builder) findTerms(s set, c *search.Condition) {
-	wanted := newSet(len(b.terms))
-	found := false
-	if value, exact := c.Exact(); exact {
-		g, ok := b.named[groupName(c)]
-		if !ok {
-			return
-		}
-		n, ok := b.find(g, value)
-		if !ok {
-			return
-		}
-		wanted.add(n)
-		found = true
-	} else {
-		only, ok := b.named[groupName(c)]
-		if c.Field != "text" && !ok {
-			return
-		}
-		text := []byte(c.Value)
-		for n := range b.terms {
-			t := &b.terms[n]
-			if c.Field == "text" {
-				if b.groups[t.group].part == partSeverity || !bytes.Contains(b.value(t), text) {
-					continue
-				}
-			} else if t.group != only || !c.MatchValue(string(b.value(t))) {
-				continue
-			}
-			wanted.add(uint32(n))
-			found = true
-		}
-	}
-	if !found {
+	if c.Field == "text" {
+		b.findText(s, []byte(c.Value))
 		return
 	}
-	event, end := 0, uint32(0)
-	if len(b.ends) > 0 {
-		end = b.ends[0]
+	g, ok := b.named[groupName(c)]
+	if !ok {
+		return
 	}
-	for i, n := range b.forward {
-		for uint32(i) >= end {
-			event++
-			end = b.ends[event]
+	if value, exact := c.Exact(); exact {
+		if n, ok := b.find(g, value); ok {
+			b.addEvents(s, n)
 		}
-		if wanted.has(n) {
+		return
+	}
+	for n := range b.terms {
+		if t := &b.terms[n]; t.group == g && c.MatchValue(string(b.value(t))) {
+			b.addEvents(s, uint32(n))
+		}
+	}
+}
+
+// findText looks for text in all values at once, as they lie one behind the
+// other.
+func (b *builder) findText(s set, text []byte) {
+	for from := 0; ; {
+		i := bytes.Index(b.arena[from:], text)
+		if i < 0 {
+			return
+		}
+		from += i
+		n := sort.Search(len(b.terms), func(n int) bool { return int(b.terms[n].at)+int(b.terms[n].size) > from })
+		t := &b.terms[n]
+		if end := int(t.at + t.size); from+len(text) > end {
+			from++ // it reaches into the next value
+			continue
+		} else {
+			from = end
+		}
+		if b.groups[t.group].part != partSeverity {
+			b.addEvents(s, uint32(n))
+		}
+	}
+}
+
+// addEvents adds the events that have a value.
+func (b *builder) addEvents(s set, n uint32) {
+	event := len(b.ends)
+	for at := b.terms[n].last; at != 0; at = b.before[at-1] {
+		// Down from the event before: near when the value is frequent.
+		if event > 0 && b.ends[event-1] >= at {
+			event--
+		}
+		if event == 0 || b.ends[event-1] < at {
 			s.add(uint32(event))
+			continue
 		}
+		event = sort.Search(event, func(e int) bool { return b.ends[e] >= at })
+		s.add(uint32(event))
 	}
 }
 

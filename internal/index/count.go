@@ -22,6 +22,8 @@ type Counts struct {
 	Kinds      map[string]uint64 // of subjects: their keys, as role+user
 	Hours      map[int64]uint64  // since 1970
 	Subjects   map[string]uint64 // as user=10086; nil when they were not asked for
+
+	kind []byte // scratch
 }
 
 // maxSubjects bounds what is remembered of a trail with very many subjects.
@@ -35,13 +37,23 @@ func newCounts(subjects bool) *Counts {
 	return c
 }
 
-func (c *Counts) addRow(r *row) {
-	c.Events += r.events
-	c.LeafBytes += r.bytes
-	c.Actions[r.action] += r.events
-	c.Severities[r.severity.String()] += r.events
-	c.Kinds[r.kind] += r.events
-	c.Hours[r.hour] += r.events
+// addTotals adds rows of a tally without their hours.
+func (c *Counts) addTotals(t *tally, rows []row) {
+	for i := range rows {
+		r := &rows[i]
+		c.Events += r.events
+		c.LeafBytes += r.bytes
+		c.Actions[t.actions[r.action]] += r.events
+		c.Kinds[t.kinds[r.kind]] += r.events
+		c.Severities[r.severity.String()] += r.events
+	}
+}
+
+// addHours adds the hours of rows.
+func (c *Counts) addHours(rows []row) {
+	for i := range rows {
+		c.Hours[rows[i].hour] += rows[i].events
+	}
 }
 
 func (c *Counts) addSubject(key, value string, n uint64) {
@@ -74,11 +86,22 @@ func (c *Counts) addTime(t time.Time) {
 
 func (c *Counts) addEvent(d *veritrail.Draft, leafBytes int) {
 	c.addTime(d.Timestamp)
-	c.addRow(&row{
-		hour: hourOf(d.Timestamp.Unix()), action: strings.Clone(d.Action), kind: string(appendKind(nil, d.Subject)), severity: d.Severity,
-		rowSum: rowSum{1, uint64(leafBytes)},
-	})
 	c.addSubjects(d)
+	c.Events++
+	c.LeafBytes += uint64(leafBytes)
+	c.Hours[hourOf(d.Timestamp.Unix())]++
+	c.Severities[d.Severity.String()]++
+	c.kind = appendKind(c.kind[:0], d.Subject)
+	if n, there := c.Kinds[string(c.kind)]; there {
+		c.Kinds[string(c.kind)] = n + 1
+	} else {
+		c.Kinds[string(c.kind)] = 1
+	}
+	if _, there := c.Actions[d.Action]; there {
+		c.Actions[d.Action]++
+	} else {
+		c.Actions[strings.Clone(d.Action)] = 1 // not a part of the event
+	}
 }
 
 // Count counts the events in [first, end) that fulfil q. Without conditions it
@@ -145,10 +168,9 @@ func (c *counting) live(p *piece) bool {
 			return false
 		}
 	}
-	rows := b.rowsNow()
-	for i := range rows {
-		c.addRow(&rows[i])
-	}
+	t := b.tally()
+	c.addTotals(t, t.totals)
+	c.addHours(t.hours)
 	c.edges(b.first, p.end, b.bundles, nil)
 	if c.Subjects != nil {
 		counts := make([]uint64, len(b.terms))
@@ -184,7 +206,8 @@ func (c *counting) closed(seg *closed) (added bool, err error) {
 		return false, err
 	}
 	defer done()
-	rows, err := r.rows()
+	within := c.inside(seg.span)
+	t, err := r.tally(!within)
 	if err != nil {
 		return false, err
 	}
@@ -193,9 +216,9 @@ func (c *counting) closed(seg *closed) (added bool, err error) {
 		return false, err
 	}
 	divided := make(map[int64]bool) // hours of which not all counts
-	for i := range rows {
-		if all, part := c.hourInside(rows[i].hour); !all && part {
-			divided[rows[i].hour] = true
+	for i := range t.hours {
+		if all, part := c.hourInside(t.hours[i].hour); !all && part && !within {
+			divided[t.hours[i].hour] = true
 		}
 	}
 	// What is read: bundles that reach into a divided hour, or out of the range.
@@ -223,9 +246,23 @@ func (c *counting) closed(seg *closed) (added bool, err error) {
 			return false, err
 		}
 	}
-	for i := range rows {
-		if inside, _ := c.hourInside(rows[i].hour); inside {
-			c.addRow(&rows[i])
+	if within {
+		c.addTotals(t, t.totals)
+		c.addHours(t.hours)
+	} else {
+		count := func(r row) bool { all, _ := c.hourInside(r.hour); return all }
+		inside := make([]row, 0, len(t.hourly))
+		for _, r := range t.hourly {
+			if count(r) {
+				r.hour = 0
+				inside = append(inside, r)
+			}
+		}
+		c.addTotals(t, sums(inside, func(r row) row { return r }))
+		for _, r := range t.hours {
+			if count(r) {
+				c.Hours[r.hour] += r.events
+			}
 		}
 	}
 	for name, n := range subjects {

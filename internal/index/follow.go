@@ -25,8 +25,9 @@ const spareBytes = 256 << 20
 type indexer struct {
 	tail    *cursor.Follower // of the segment that grows
 	draft   veritrail.Draft
-	work    *work // a closed segment that is being indexed
-	scrubAt int   // the closed segment whose checksums are compared next
+	work    *work    // a closed segment that is being indexed
+	built   *builder // the last one that was: the next is of its size
+	scrubAt int      // the closed segment whose checksums are compared next
 
 	dropped   bool // the segment that begins with droppedAt was given up
 	droppedAt uint64
@@ -114,7 +115,7 @@ func (x *Index) follow() bool {
 			}
 			if begins {
 				x.closeLive(l, first)
-				l = &live{b: newBuilder(first)}
+				l = &live{b: newBuilder(first, l.b)}
 				x.live.Store(l)
 			}
 		}
@@ -169,7 +170,7 @@ func (x *Index) startLive() bool {
 		}
 	}
 	x.tail = cursor.Follow(x.cfg.Dir, last, x.cfg.Durable, x.cfg.Every)
-	x.live.Store(&live{b: newBuilder(last)})
+	x.live.Store(&live{b: newBuilder(last, nil)})
 	return true
 }
 
@@ -261,10 +262,11 @@ func (x *Index) backfill() bool {
 	if x.work == nil {
 		c := x.nextWork()
 		if c == nil {
+			x.built = nil
 			return false
 		}
 		end := c.first + c.leaves
-		x.work = &work{c, newBuilder(c.first), cursor.Follow(x.cfg.Dir, c.first, func() uint64 { return end }, x.cfg.Every)}
+		x.work = &work{c, newBuilder(c.first, x.built), cursor.Follow(x.cfg.Dir, c.first, func() uint64 { return end }, x.cfg.Every)}
 	}
 	w := x.work
 	const most = 16 * tlog.TileWidth
@@ -283,6 +285,7 @@ func (x *Index) backfill() bool {
 		x.fail(w.c, err)
 	} else {
 		x.finish(w.c, w.b)
+		x.built = w.b
 	}
 	return true
 }

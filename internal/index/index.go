@@ -478,7 +478,7 @@ func (x *Index) remove(name string, problem error) {
 func (x *Index) distrust(c *closed, problem error) {
 	x.mu.Lock()
 	i := x.find(c.first)
-	mine := i >= 0 && x.closed[i] == c // else somebody else was quicker
+	mine := i >= 0 && x.closed[i].summary == c.summary && x.closed[i].postings == c.postings // else somebody else was quicker
 	if mine {
 		x.closed[i] = &closed{identity: c.identity}
 	}

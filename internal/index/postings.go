@@ -52,7 +52,9 @@ type groupEntry struct {
 // marshalPostings is the postings of what was added.
 func (b *builder) marshalPostings(id identity) ([]byte, error) {
 	posts, starts := b.invert()
-	var directory, values, postings []byte
+	var directory []byte
+	values := make([]byte, 0, len(b.arena)+len(b.terms)*(1+markSize/sparse+1)+len(b.groups)*markSize)
+	postings := make([]byte, 0, 2*len(b.forward))
 	directory = binary.AppendUvarint(directory, uint64(len(b.groups)))
 	byGroup := b.sortedTerms()
 	order := make([]uint32, len(b.groups))
@@ -63,6 +65,7 @@ func (b *builder) marshalPostings(id identity) ([]byte, error) {
 	for _, g := range order {
 		e := groupEntry{name: b.groups[g].name, values: uint64(len(byGroup[g]))}
 		var marks []byte
+		var shape [256]bool
 		valuesAt, postingsAt := len(values), len(postings)
 		for i, s := range byGroup[g] {
 			if i%sparse == 0 {
@@ -71,11 +74,16 @@ func (b *builder) marshalPostings(id identity) ([]byte, error) {
 			}
 			value := b.value(&b.terms[s.term])
 			for _, c := range value {
-				e.shape[c/8] |= 1 << (c % 8)
+				shape[c] = true
 			}
 			e.longest = max(e.longest, uint64(len(value)))
 			values = append(append(values, value...), valueEnd)
 			postings = appendPosting(postings, posts[starts[s.term]:starts[s.term+1]], len(b.ends))
+		}
+		for c := range shape {
+			if shape[c] {
+				e.shape[c/8] |= 1 << (c % 8)
+			}
 		}
 		e.size, e.postings = uint64(len(values)-valuesAt), uint64(len(postings)-postingsAt)
 		values = append(values, marks...)
@@ -110,15 +118,25 @@ func (b *builder) invert() (posts, starts []uint32) {
 }
 
 type sortedTerm struct {
-	prefix uint64 // the value's first bytes
+	prefix uint64 // the value's first bytes behind what all values of the group begin with
 	term   uint32
 }
 
 // sortedTerms are the values of each group, in order.
 func (b *builder) sortedTerms() [][]sortedTerm {
 	counts := make([]int, len(b.groups))
+	common := make([]string, len(b.groups)) // what all values begin with
 	for i := range b.terms {
-		counts[b.terms[i].group]++
+		t := &b.terms[i]
+		if counts[t.group]++; counts[t.group] == 1 {
+			common[t.group] = string(b.value(t))
+		} else if n := len(common[t.group]); n > 0 {
+			value := b.value(t)
+			for n > len(value) || string(value[:n]) != common[t.group][:n] {
+				n--
+			}
+			common[t.group] = common[t.group][:n]
+		}
 	}
 	out := make([][]sortedTerm, len(b.groups))
 	for g, n := range counts {
@@ -127,7 +145,7 @@ func (b *builder) sortedTerms() [][]sortedTerm {
 	for i := range b.terms {
 		t := &b.terms[i]
 		var prefix [8]byte
-		copy(prefix[:], b.value(t))
+		copy(prefix[:], b.value(t)[len(common[t.group]):])
 		out[t.group] = append(out[t.group], sortedTerm{binary.BigEndian.Uint64(prefix[:]), uint32(i)})
 	}
 	for _, group := range out {

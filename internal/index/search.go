@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/bits"
 	"os"
 	"slices"
@@ -100,6 +101,7 @@ type searching struct {
 	hit        func(search.Hit) error
 
 	draft veritrail.Draft
+	hits  uint64
 	used  Used
 	gaps  []search.Gap
 }
@@ -146,10 +148,41 @@ func (s *searching) piece(ctx context.Context, p *piece) error {
 		s.used.Segments++
 		s.used.Read++
 	}
+	hits := s.hits
+	lied, passed, err := s.bundles(ctx, p, found, spans)
+	if err != nil || !lied {
+		return err
+	}
+	// From here on, and in the searches to come, the segment is read.
+	if p.closed != nil {
+		s.used.Distrust++
+		s.x.distrust(p.closed, errLied)
+	}
+	s.used.Read++
+	rest := *p
+	if s.hits > hits { // what was found cannot be taken back, and what was not may be missing
+		if s.newest {
+			rest.end = passed
+			s.gap(search.Gap{First: passed, End: p.end, Err: errLied})
+		} else {
+			rest.first = passed
+			s.gap(search.Gap{First: p.first, End: passed, Err: errLied})
+		}
+	}
+	_, _, err = s.bundles(ctx, &rest, nil, nil)
+	return err
+}
+
+// errLied is why a part of a segment has to be searched again.
+var errLied = fmt.Errorf("%w: it named events that are not what was asked for; search again", errSidecar)
+
+// bundles looks at those bundles of a piece that have events to look at, until
+// a sidecar turns out to be wrong. passed is how far it has come.
+func (s *searching) bundles(ctx context.Context, p *piece, found set, spans []span) (lied bool, passed uint64, err error) {
 	from, to := p.first/tlog.TileWidth, (p.end+tlog.TileWidth-1)/tlog.TileWidth
 	for i := range to - from {
 		if err := ctx.Err(); err != nil {
-			return err
+			return false, 0, err
 		}
 		n := from + i
 		if s.newest {
@@ -168,17 +201,16 @@ func (s *searching) piece(ctx context.Context, p *piece) error {
 		}
 		lied, err := s.bundle(&b)
 		if err != nil {
-			return err
+			return false, 0, err
 		}
-		if lied { // from here on, and in the searches to come, it isn't asked
-			found, spans = nil, nil
-			if p.closed != nil {
-				s.used.Distrust++
-				s.x.distrust(p.closed, sidecarError("it names events that are not what was asked for"))
-			}
+		if passed = b.end; s.newest {
+			passed = b.first
+		}
+		if lied {
+			return true, passed, nil
 		}
 	}
-	return nil
+	return false, 0, nil
 }
 
 // overlaps tells whether events of that time may be within Since and Until.
@@ -278,6 +310,7 @@ func (s *searching) bundle(b *bundle) (lied bool, err error) {
 			}
 			continue
 		}
+		s.hits++
 		if err := s.hit(search.Hit{Leaf: index, Bytes: lines[i], Event: &s.draft}); err != nil {
 			return lied, err
 		}

@@ -11,17 +11,30 @@ import (
 // The sections of a summary, the sidecar that every closed segment keeps.
 const (
 	sectionBundles = 0 // the time of each bundle's events
-	sectionCounts  = 1 // events by hour, action, kind of subject, severity
-	sectionBloom   = 2 // which values occur
+	sectionTotals  = 1 // events by action, kind of subject and severity; and by hour
+	sectionHourly  = 2 // events by hour and all of those
+	sectionBloom   = 3 // which values occur
 )
 
-// row is how many events have an hour, an action, a kind of subject and a
-// severity in common.
+// row is how many events have an action, a kind of subject and a severity, and
+// perhaps an hour, in common.
 type row struct {
 	hour         int64
-	action, kind string
+	action, kind uint32 // in the tally's lists
 	severity     veritrail.Severity
 	rowSum
+}
+
+func compareRows(x, y row) int {
+	return cmp.Or(cmp.Compare(x.hour, y.hour), cmp.Compare(x.action, y.action), cmp.Compare(x.kind, y.kind), cmp.Compare(x.severity, y.severity))
+}
+
+// tally is a segment's events, counted.
+type tally struct {
+	actions, kinds []string // in order
+	totals         []row    // without hours
+	hours          []row    // with nothing but the hour
+	hourly         []row
 }
 
 // marshalSummary is the summary of what was added.
@@ -31,48 +44,80 @@ func (b *builder) marshalSummary(id identity) ([]byte, error) {
 		bundles = binary.BigEndian.AppendUint64(bundles, uint64(s.min))
 		bundles = binary.BigEndian.AppendUint64(bundles, uint64(s.max))
 	}
-	return marshalSidecar(kindSummary, id, bundles, appendRows(nil, b.rowsNow()), b.bloom())
+	t := b.tally()
+	return marshalSidecar(kindSummary, id, bundles, t.appendTotals(nil), appendRows(nil, t.hourly), b.bloom())
 }
 
-// rowsNow is the counts so far.
-func (b *builder) rowsNow() []row {
-	rows := make([]row, 0, len(b.rows))
+// tally is the counts so far.
+func (b *builder) tally() *tally {
+	t := new(tally)
+	t.kinds = slices.Sorted(slices.Values(b.names))
+	ranks := make(map[uint32]uint32) // of actions, by term
+	for k := range b.rows {
+		ranks[k.action] = 0
+	}
+	for n := range ranks {
+		t.actions = append(t.actions, string(b.value(&b.terms[n])))
+	}
+	slices.Sort(t.actions)
+	for n := range ranks {
+		i, _ := slices.BinarySearch(t.actions, string(b.value(&b.terms[n])))
+		ranks[n] = uint32(i)
+	}
+	kinds := make([]uint32, len(b.names))
+	for n, name := range b.names {
+		i, _ := slices.BinarySearch(t.kinds, name)
+		kinds[n] = uint32(i)
+	}
 	for k, sum := range b.rows {
-		rows = append(rows, row{k.hour, string(b.value(&b.terms[k.action])), b.names[k.kind], k.severity, sum})
+		t.hourly = append(t.hourly, row{k.hour, ranks[k.action], kinds[k.kind], k.severity, sum})
 	}
-	slices.SortFunc(rows, compareRows)
-	return rows
+	slices.SortFunc(t.hourly, compareRows)
+	t.totals = sums(t.hourly, func(r row) row { r.hour = 0; return r })
+	t.hours = sums(t.hourly, func(r row) row { return row{hour: r.hour, rowSum: r.rowSum} })
+	return t
 }
 
-func compareRows(x, y row) int {
-	return cmp.Or(cmp.Compare(x.hour, y.hour), cmp.Compare(x.action, y.action), cmp.Compare(x.kind, y.kind), cmp.Compare(x.severity, y.severity))
+// sums adds up the rows that are the same but for their numbers once reduce has
+// been at them.
+func sums(rows []row, reduce func(row) row) []row {
+	all := make(map[row]rowSum)
+	for _, r := range rows {
+		key := reduce(r)
+		key.rowSum = rowSum{}
+		sum := all[key]
+		sum.events += r.events
+		sum.bytes += r.bytes
+		all[key] = sum
+	}
+	out := make([]row, 0, len(all))
+	for key, sum := range all {
+		key.rowSum = sum
+		out = append(out, key)
+	}
+	slices.SortFunc(out, compareRows)
+	return out
 }
 
-// appendRows appends sorted rows: the actions and kinds once, then the rows
-// with their numbers.
-func appendRows(dst []byte, rows []row) []byte {
-	var actions, kinds []string
-	for i := range rows {
-		actions, kinds = append(actions, rows[i].action), append(kinds, rows[i].kind)
-	}
-	lists := [2][]string{actions, kinds}
-	for i := range lists {
-		slices.Sort(lists[i])
-		lists[i] = slices.Compact(lists[i])
-		dst = binary.AppendUvarint(dst, uint64(len(lists[i])))
-		for _, s := range lists[i] {
+func (t *tally) appendTotals(dst []byte) []byte {
+	for _, list := range [...][]string{t.actions, t.kinds} {
+		dst = binary.AppendUvarint(dst, uint64(len(list)))
+		for _, s := range list {
 			dst = appendText(dst, s)
 		}
 	}
+	return appendRows(appendRows(dst, t.totals), t.hours)
+}
+
+// appendRows appends sorted rows.
+func appendRows(dst []byte, rows []row) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(rows)))
 	hour := int64(0)
 	for i := range rows {
 		r := &rows[i]
-		action, _ := slices.BinarySearch(lists[0], r.action)
-		kind, _ := slices.BinarySearch(lists[1], r.kind)
 		dst = appendVarint(dst, r.hour-hour)
-		dst = binary.AppendUvarint(dst, uint64(action))
-		dst = binary.AppendUvarint(dst, uint64(kind))
+		dst = binary.AppendUvarint(dst, uint64(r.action))
+		dst = binary.AppendUvarint(dst, uint64(r.kind))
 		dst = append(dst, byte(r.severity))
 		dst = binary.AppendUvarint(dst, r.events)
 		dst = binary.AppendUvarint(dst, r.bytes)
@@ -81,34 +126,65 @@ func appendRows(dst []byte, rows []row) []byte {
 	return dst
 }
 
-// parseRows reads what appendRows wrote.
-func parseRows(b []byte) ([]row, error) {
-	d := decoder{b: b}
-	var lists [2][]string
-	for i := range lists {
-		for range d.count(1) {
-			lists[i] = append(lists[i], d.text())
-		}
-	}
-	var rows []row
+// rows reads what appendRows wrote.
+func (d *decoder) rows(t *tally) (rows []row, err error) {
 	hour := int64(0)
 	for range d.count(6) {
 		hour += d.varint()
 		action, kind, severity := d.uvarint(), d.uvarint(), d.bytes(1)
 		sum := rowSum{d.uvarint(), d.uvarint()}
-		if d.bad || action >= uint64(len(lists[0])) || kind >= uint64(len(lists[1])) || severity[0] > byte(veritrail.SeverityCritical) {
+		if d.bad || action >= uint64(max(1, len(t.actions))) || kind >= uint64(max(1, len(t.kinds))) || severity[0] > byte(veritrail.SeverityCritical) {
 			return nil, sidecarError("counts: not what is written")
 		}
-		r := row{hour, lists[0][action], lists[1][kind], veritrail.Severity(severity[0]), sum}
+		r := row{hour, uint32(action), uint32(kind), veritrail.Severity(severity[0]), sum}
 		if len(rows) > 0 && compareRows(rows[len(rows)-1], r) >= 0 {
 			return nil, sidecarError("counts: out of order")
 		}
 		rows = append(rows, r)
 	}
-	if d.bad || len(d.b) > 0 {
+	return rows, nil
+}
+
+// parseTotals reads what appendTotals wrote.
+func parseTotals(b []byte) (*tally, error) {
+	d := decoder{b: b}
+	t := new(tally)
+	for _, list := range [...]*[]string{&t.actions, &t.kinds} {
+		for range d.count(1) {
+			*list = append(*list, d.text())
+		}
+	}
+	var err error
+	if t.totals, err = d.rows(t); err != nil {
+		return nil, err
+	}
+	if t.hours, err = d.rows(t); err != nil {
+		return nil, err
+	}
+	if d.bad || len(d.b) > 0 || len(t.totals) > 0 && (len(t.actions) == 0 || len(t.kinds) == 0) {
 		return nil, sidecarError("counts: not what is written")
 	}
-	return rows, nil
+	return t, nil
+}
+
+// tally reads the counts, those by the hour when they are asked for.
+func (r *reader) tally(hourly bool) (*tally, error) {
+	b, err := r.section(sectionTotals)
+	if err != nil {
+		return nil, err
+	}
+	t, err := parseTotals(b)
+	if err != nil || !hourly {
+		return t, err
+	}
+	if b, err = r.section(sectionHourly); err != nil {
+		return nil, err
+	}
+	d := decoder{b: b}
+	if t.hourly, err = d.rows(t); err == nil && (d.bad || len(d.b) > 0 || len(t.hourly) > 0 && len(t.totals) == 0) {
+		err = sidecarError("counts: not what is written")
+	}
+	return t, err
 }
 
 // spans reads the time of each bundle.
@@ -126,14 +202,6 @@ func (r *reader) spans() ([]span, error) {
 		out[i] = span{int64(binary.BigEndian.Uint64(b[16*i:])), int64(binary.BigEndian.Uint64(b[16*i+8:]))}
 	}
 	return out, nil
-}
-
-func (r *reader) rows() ([]row, error) {
-	b, err := r.section(sectionCounts)
-	if err != nil {
-		return nil, err
-	}
-	return parseRows(b)
 }
 
 // A Bloom filter says which values do not occur. It consists of lines of 512
