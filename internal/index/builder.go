@@ -26,25 +26,13 @@ const maxGroups = 1 << 16
 // builder gathers what the sidecars of one segment will hold, and answers for a
 // segment that still grows. Leaves are added in order. It is not safe for
 // concurrent use.
-//
-// It keeps an event as the numbers of its values, and a value once. Each place
-// in the events leads back to the place before with the same value, so that the
-// events of a value can be told at any time; the lists that a sidecar holds are
-// made at the end, all at once.
 type builder struct {
 	first  uint64 // leaf
 	groups []group
 	named  map[string]uint32
 	last   [5][]uint32 // by part of an event: the groups of its pairs the last time, in order
+	seed   maphash.Seed
 
-	arena []byte // the values, one behind the other
-	terms []term
-	table []uint64 // open addressing: hash of a term, and its number plus one
-	seed  maphash.Seed
-
-	forward []uint32 // the terms of all events
-	before  []uint32 // for each of them: its place plus one in forward the last time, 0 the first time
-	ends    []uint32 // where each event's end in forward
 	ids     []uint32 // a checksum of each event's id
 	bundles []span
 	rows    map[rowKey]rowSum
@@ -55,17 +43,30 @@ type builder struct {
 	kind []byte // scratch
 }
 
-// group is a field of events, as act or sub.user.
+// group is a field of events, as act or sub.user: a column that holds for each
+// event that has it the number of its value, and each value once. Each place in
+// the column leads back to the place before with the same value, so that the
+// events of a value can be told at any time; the lists that a sidecar holds are
+// made at the end, all at once. Everything of a group lies together: what is
+// looked at for each event stays in the processor's cache.
 type group struct {
 	name string
 	key  string
 	part int
+
+	arena []byte // the values, one behind the other
+	terms []term
+	table []uint64 // open addressing: hash of a value, and its number plus one
+
+	values []uint32 // by place
+	events []uint32
+	before []uint32 // the place before with the same value, plus one; 0 when there is none
 }
 
+// term is a value.
 type term struct {
 	at, size uint32 // in the arena
-	group    uint32
-	last     uint32 // its newest place in forward, plus one
+	last     uint32 // its newest place, plus one
 }
 
 // span is the time the events of a bundle come from, in seconds.
@@ -89,19 +90,24 @@ type rowSum struct{ events, bytes uint64 }
 // like the one that was built before, if there was one.
 func newBuilder(first uint64, before *builder) *builder {
 	b := &builder{first: first, named: make(map[string]uint32), seed: maphash.MakeSeed(), rows: make(map[rowKey]rowSum), kinds: make(map[string]uint32)}
-	slots := 1 << 12
-	if before != nil {
-		slots = len(before.table)
-		b.arena, b.terms = make([]byte, 0, len(before.arena)), make([]term, 0, len(before.terms))
-		b.forward, b.before = make([]uint32, 0, len(before.forward)), make([]uint32, 0, len(before.forward))
-		b.ends, b.ids = make([]uint32, 0, len(before.ends)), make([]uint32, 0, len(before.ids))
+	if before == nil {
+		return b
 	}
-	b.table = make([]uint64, slots)
+	b.ids = make([]uint32, 0, len(before.ids))
+	for i := range before.groups {
+		g := &before.groups[i]
+		b.named[g.name] = uint32(i)
+		b.groups = append(b.groups, group{
+			name: g.name, key: g.key, part: g.part,
+			arena: make([]byte, 0, len(g.arena)), terms: make([]term, 0, len(g.terms)), table: make([]uint64, len(g.table)),
+			values: make([]uint32, 0, len(g.values)), events: make([]uint32, 0, len(g.values)), before: make([]uint32, 0, len(g.values)),
+		})
+	}
 	return b
 }
 
 // next is the leaf that comes next.
-func (b *builder) next() uint64 { return b.first + uint64(len(b.ends)) }
+func (b *builder) next() uint64 { return b.first + uint64(len(b.ids)) }
 
 // The parts of an event that have groups.
 const (
@@ -117,9 +123,8 @@ var partNames = [...]string{groupAction, groupSeverity, "sub.", "obj.", "ctx."}
 // add takes the next leaf's event. It is false when the event cannot be
 // indexed.
 func (b *builder) add(d *veritrail.Draft, leafBytes int) bool {
-	// Numbers of values and places in the arena are 32 bits wide.
-	if len(b.groups) >= maxGroups || len(b.arena) > math.MaxUint32-veritrail.MaxEventBytes || len(b.forward) > math.MaxUint32-3*veritrail.MaxPairs {
-		return false
+	if len(b.groups) >= maxGroups || b.leaf > math.MaxUint32-veritrail.MaxEventBytes {
+		return false // places in an arena are 32 bits wide, and no arena holds more than the leaves
 	}
 	action := b.note(b.groupAt(partAction, 0, ""), d.Action)
 	if d.Severity != veritrail.SeverityUnset {
@@ -130,10 +135,9 @@ func (b *builder) add(d *veritrail.Draft, leafBytes int) bool {
 			b.note(b.groupAt(partSubject+i, j, pairs[j].Key), pairs[j].Value)
 		}
 	}
-	if len(b.ends)%tlog.TileWidth == 0 {
+	if len(b.ids)%tlog.TileWidth == 0 {
 		b.bundles = append(b.bundles, noSpan())
 	}
-	b.ends = append(b.ends, uint32(len(b.forward)))
 	b.ids = append(b.ids, idSum(d.ID))
 	sec := d.Timestamp.Unix()
 	b.bundles[len(b.bundles)-1].add(sec)
@@ -192,7 +196,7 @@ func (b *builder) groupAt(part, i int, key string) uint32 {
 	if !ok {
 		g = uint32(len(b.groups))
 		name = strings.Clone(name)
-		b.groups = append(b.groups, group{name: name, key: name[len(partNames[part]):], part: part})
+		b.groups = append(b.groups, group{name: name, key: name[len(partNames[part]):], part: part, table: make([]uint64, 16)})
 		b.named[name] = g
 	}
 	if i < len(last) {
@@ -204,80 +208,77 @@ func (b *builder) groupAt(part, i int, key string) uint32 {
 }
 
 // note puts a value into the event that is being added.
-func (b *builder) note(g uint32, value string) uint32 {
-	n := b.intern(g, value)
-	t := &b.terms[n]
-	b.forward = append(b.forward, n)
-	b.before = append(b.before, t.last)
-	t.last = uint32(len(b.forward))
-	return n
+func (b *builder) note(n uint32, value string) uint32 {
+	g := &b.groups[n]
+	v := b.intern(g, value)
+	t := &g.terms[v]
+	g.values = append(g.values, v)
+	g.events = append(g.events, uint32(len(b.ids)))
+	g.before = append(g.before, t.last)
+	t.last = uint32(len(g.values))
+	return v
 }
 
 // intern numbers a value of a group.
-func (b *builder) intern(g uint32, value string) uint32 {
-	h := b.hash(g, value)
-	mask := uint32(len(b.table) - 1)
-	at := h & mask
-	for ; b.table[at] != 0; at = (at + 1) & mask {
-		if n, ok := b.holds(b.table[at], h, g, value); ok {
-			return n
-		}
+func (b *builder) intern(g *group, value string) uint32 {
+	if n := len(g.values); n > 0 && g.holds(g.values[n-1], value) {
+		return g.values[n-1]
 	}
-	n := uint32(len(b.terms))
-	b.terms = append(b.terms, term{at: uint32(len(b.arena)), size: uint32(len(value)), group: g})
-	b.arena = append(b.arena, value...)
-	b.table[at] = uint64(h)<<32 | uint64(n+1)
-	if len(b.terms)*2 > len(b.table) {
-		b.grow()
+	h := b.hash(value)
+	v, slot, ok := g.look(h, value)
+	if ok {
+		return v
 	}
-	return n
+	v = uint32(len(g.terms))
+	g.terms = append(g.terms, term{at: uint32(len(g.arena)), size: uint32(len(value))})
+	g.arena = append(g.arena, value...)
+	g.table[slot] = uint64(h)<<32 | uint64(v+1)
+	if len(g.terms)*3 > len(g.table)*2 {
+		g.grow()
+	}
+	return v
 }
 
-// holds tells whether a slot of the table is that of a value, and which number
-// it has.
-func (b *builder) holds(slot uint64, h, g uint32, value string) (uint32, bool) {
-	if uint32(slot>>32) != h {
-		return 0, false
-	}
-	n := uint32(slot) - 1
-	t := &b.terms[n]
-	return n, t.group == g && string(b.value(t)) == value
-}
-
-func (b *builder) hash(g uint32, value string) uint32 {
-	h := maphash.String(b.seed, value) + uint64(g)*0x9e3779b97f4a7c15
+func (b *builder) hash(value string) uint32 {
+	h := maphash.String(b.seed, value)
 	return uint32(h>>32) ^ uint32(h)
 }
 
-func (b *builder) grow() {
-	old := b.table
-	b.table = make([]uint64, 2*len(old))
-	mask := uint32(len(b.table) - 1)
-	for _, slot := range old {
-		if slot == 0 {
+// look is the number of a value, or the slot that it would get.
+func (g *group) look(h uint32, value string) (v, slot uint32, ok bool) {
+	mask := uint32(len(g.table) - 1)
+	for slot = h & mask; g.table[slot] != 0; slot = (slot + 1) & mask {
+		if uint32(g.table[slot]>>32) == h {
+			if v = uint32(g.table[slot]) - 1; g.holds(v, value) {
+				return v, slot, true
+			}
+		}
+	}
+	return 0, slot, false
+}
+
+func (g *group) holds(v uint32, value string) bool { return string(g.value(v)) == value }
+
+func (g *group) value(v uint32) []byte {
+	t := &g.terms[v]
+	return g.arena[t.at : t.at+t.size]
+}
+
+func (g *group) grow() {
+	old := g.table
+	g.table = make([]uint64, 2*len(old))
+	mask := uint32(len(g.table) - 1)
+	for _, entry := range old {
+		if entry == 0 {
 			continue
 		}
-		at := uint32(slot>>32) & mask
-		for b.table[at] != 0 {
-			at = (at + 1) & mask
+		slot := uint32(entry>>32) & mask
+		for g.table[slot] != 0 {
+			slot = (slot + 1) & mask
 		}
-		b.table[at] = slot
+		g.table[slot] = entry
 	}
 }
-
-// find is the number of a value, if it occurs.
-func (b *builder) find(g uint32, value string) (uint32, bool) {
-	h := b.hash(g, value)
-	mask := uint32(len(b.table) - 1)
-	for at := h & mask; b.table[at] != 0; at = (at + 1) & mask {
-		if n, ok := b.holds(b.table[at], h, g, value); ok {
-			return n, true
-		}
-	}
-	return 0, false
-}
-
-func (b *builder) value(t *term) []byte { return b.arena[t.at : t.at+t.size] }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -292,7 +293,7 @@ func (b *builder) candidates(conditions []search.Condition) (set, bool) {
 		if !usable(c) {
 			continue
 		}
-		s := newSet(len(b.ends))
+		s := newSet(len(b.ids))
 		if c.Field == "id" {
 			b.findID(s, c)
 		} else {
@@ -322,63 +323,55 @@ func (b *builder) findID(s set, c *search.Condition) {
 
 func (b *builder) findTerms(s set, c *search.Condition) {
 	if c.Field == "text" {
-		b.findText(s, []byte(c.Value))
-		return
-	}
-	g, ok := b.named[groupName(c)]
-	if !ok {
-		return
-	}
-	if value, exact := c.Exact(); exact {
-		if n, ok := b.find(g, value); ok {
-			b.addEvents(s, n)
+		for i := range b.groups {
+			if b.groups[i].part != partSeverity {
+				b.groups[i].findText(s, []byte(c.Value))
+			}
 		}
 		return
 	}
-	for n := range b.terms {
-		if t := &b.terms[n]; t.group == g && c.MatchValue(string(b.value(t))) {
-			b.addEvents(s, uint32(n))
+	n, ok := b.named[groupName(c)]
+	if !ok {
+		return
+	}
+	g := &b.groups[n]
+	if value, exact := c.Exact(); exact {
+		if v, _, ok := g.look(b.hash(value), value); ok {
+			g.addEvents(s, v)
+		}
+		return
+	}
+	for v := range uint32(len(g.terms)) {
+		if c.MatchValue(string(g.value(v))) {
+			g.addEvents(s, v)
 		}
 	}
 }
 
 // findText looks for text in all values at once, as they lie one behind the
 // other.
-func (b *builder) findText(s set, text []byte) {
+func (g *group) findText(s set, text []byte) {
 	for from := 0; ; {
-		i := bytes.Index(b.arena[from:], text)
+		i := bytes.Index(g.arena[from:], text)
 		if i < 0 {
 			return
 		}
 		from += i
-		n := sort.Search(len(b.terms), func(n int) bool { return int(b.terms[n].at)+int(b.terms[n].size) > from })
-		t := &b.terms[n]
-		if end := int(t.at + t.size); from+len(text) > end {
-			from++ // it reaches into the next value
-			continue
-		} else {
+		v := sort.Search(len(g.terms), func(v int) bool { return int(g.terms[v].at)+int(g.terms[v].size) > from })
+		t := &g.terms[v]
+		if end := int(t.at + t.size); from+len(text) <= end {
+			g.addEvents(s, uint32(v))
 			from = end
-		}
-		if b.groups[t.group].part != partSeverity {
-			b.addEvents(s, uint32(n))
+		} else {
+			from++ // it reaches into the next value
 		}
 	}
 }
 
 // addEvents adds the events that have a value.
-func (b *builder) addEvents(s set, n uint32) {
-	event := len(b.ends)
-	for at := b.terms[n].last; at != 0; at = b.before[at-1] {
-		// Down from the event before: near when the value is frequent.
-		if event > 0 && b.ends[event-1] >= at {
-			event--
-		}
-		if event == 0 || b.ends[event-1] < at {
-			s.add(uint32(event))
-			continue
-		}
-		event = sort.Search(event, func(e int) bool { return b.ends[e] >= at })
-		s.add(uint32(event))
+func (g *group) addEvents(s set, v uint32) {
+	for at := g.terms[v].last; at != 0; at = g.before[at-1] {
+		s.add(g.events[at-1])
 	}
 }
 

@@ -137,53 +137,175 @@ type edge struct {
 }
 
 func (c *counting) piece(ctx context.Context, p *piece) error {
-	if len(c.s.conditions) == 0 {
-		if p.closed != nil && p.closed.summary != nil && p.first == p.closed.first && p.end == p.first+p.closed.leaves {
-			if !c.s.overlaps(p.closed.span) {
-				return nil
-			}
-			added, err := c.closed(p.closed)
-			if added || err == nil {
-				return err
-			}
-			c.x.distrust(p.closed, err)
-		}
-		if p.live != nil && c.live(p) {
+	if len(c.s.conditions) > 0 {
+		return c.s.piece(ctx, p)
+	}
+	switch {
+	case p.closed != nil && p.closed.summary != nil && p.first == p.closed.first && p.end == p.first+p.closed.leaves:
+		if !c.s.overlaps(p.closed.span) {
 			return nil
 		}
+		t, err := c.closed(p.closed)
+		if err != nil {
+			c.x.distrust(p.closed, err)
+			break
+		}
+		return c.add(t)
+	case p.live != nil:
+		t := c.live(p)
+		if t == nil {
+			break
+		}
+		return c.add(t)
 	}
 	return c.s.piece(ctx, p)
 }
 
-// live adds the segment that grows, if all of it counts.
-func (c *counting) live(p *piece) bool {
+// counted is a segment that can be counted without reading its events.
+type counted struct {
+	first, leaves uint64
+	*tally
+	spans    []span
+	within   bool              // all of it counts
+	divided  map[int64]bool    // hours of which not all counts
+	look     []bool            // bundles to be read: they reach into a divided hour, or out of the range
+	subjects map[string]uint64 // of the other bundles that count
+}
+
+// live counts the segment that grows. It is nil when not all that is indexed of
+// it was asked about.
+func (c *counting) live(p *piece) *counted {
 	p.live.mu.RLock()
 	defer p.live.mu.RUnlock()
 	b := p.live.b
 	if p.first != b.first || p.end != b.next() {
-		return false
+		return nil
 	}
-	for _, s := range b.bundles {
-		if !c.inside(s) {
-			return false
-		}
+	t := &counted{first: b.first, leaves: uint64(len(b.ids)), tally: b.tally(), spans: slices.Clone(b.bundles), subjects: make(map[string]uint64)}
+	only := c.divide(t)
+	if c.Subjects == nil {
+		return t
 	}
-	t := b.tally()
-	c.addTotals(t, t.totals)
-	c.addHours(t.hours)
-	c.edges(b.first, p.end, b.bundles, nil)
-	if c.Subjects != nil {
-		counts := make([]uint64, len(b.terms))
-		for _, n := range b.forward {
-			counts[n]++
+	for i := range b.groups {
+		g := &b.groups[i]
+		if g.part != partSubject {
+			continue
 		}
-		for n := range b.terms {
-			if g := &b.groups[b.terms[n].group]; g.part == partSubject {
-				c.addSubject(g.key, string(b.value(&b.terms[n])), counts[n])
+		counts := make([]uint64, len(g.terms))
+		for at, v := range g.values {
+			if only == nil || only.has(g.events[at]) {
+				counts[v]++
+			}
+		}
+		for v, n := range counts {
+			if n > 0 {
+				t.subjects[g.key+"\xff"+string(g.value(uint32(v)))] += n
 			}
 		}
 	}
-	return true
+	return t
+}
+
+// closed counts a closed segment by its sidecars.
+func (c *counting) closed(seg *closed) (*counted, error) {
+	r, done, err := c.x.openSidecar(seg, seg.summary)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	t := &counted{first: seg.first, leaves: seg.leaves, subjects: make(map[string]uint64)}
+	if t.tally, err = r.tally(!c.inside(seg.span)); err != nil {
+		return nil, err
+	}
+	if t.spans, err = r.spans(); err != nil {
+		return nil, err
+	}
+	if only := c.divide(t); c.Subjects != nil {
+		err = c.subjects(seg, only, t.subjects)
+	}
+	return t, err
+}
+
+// divide finds what of a segment counts by its tally and what has to be read.
+// It returns the events of bundles that count whole and are not read, nil when
+// that is all of them.
+func (c *counting) divide(t *counted) (only set) {
+	t.within, t.divided, t.look = true, make(map[int64]bool), make([]bool, len(t.spans))
+	for _, s := range t.spans {
+		t.within = t.within && c.inside(s)
+	}
+	if t.within {
+		return nil
+	}
+	for i := range t.hours {
+		if all, part := c.hourInside(t.hours[i].hour); !all && part {
+			t.divided[t.hours[i].hour] = true
+		}
+	}
+	only = newSet(int(t.leaves))
+	for i, s := range t.spans {
+		switch {
+		case !c.s.overlaps(s):
+		case !c.inside(s) || reaches(s, t.divided):
+			t.look[i] = true
+		default:
+			only.addRange(i*tlog.TileWidth, min((i+1)*tlog.TileWidth, int(t.leaves)))
+		}
+	}
+	return only
+}
+
+// reaches tells whether events of that time may be in one of the hours.
+func reaches(s span, hours map[int64]bool) bool {
+	for hour := range hours {
+		if s.min < (hour+1)*3600 && s.max >= hour*3600 {
+			return true
+		}
+	}
+	return false
+}
+
+// add adds a segment: by its tally, and by reading where that does not do.
+func (c *counting) add(t *counted) error {
+	if t.within {
+		c.addTotals(t.tally, t.totals)
+		c.addHours(t.tally.hours)
+	} else {
+		var inside []row
+		for _, r := range t.hourly {
+			if all, _ := c.hourInside(r.hour); all {
+				c.Hours[r.hour] += r.events
+				r.hour = 0
+				inside = append(inside, r)
+			}
+		}
+		c.addTotals(t.tally, sums(inside, func(r row) row { return r }))
+	}
+	for name, n := range t.subjects {
+		key, value, _ := strings.Cut(name, "\xff")
+		c.addSubject(key, value, n)
+	}
+	c.edges(t)
+	hits := searching{x: c.x, q: c.q, hit: func(h search.Hit) error {
+		c.addTime(h.Event.Timestamp)
+		if t.divided[hourOf(h.Event.Timestamp.Unix())] {
+			c.addEvent(h.Event, len(h.Bytes))
+			return nil
+		}
+		c.addSubjects(h.Event)
+		return nil
+	}}
+	for i := range t.look {
+		if !t.look[i] {
+			continue
+		}
+		first := t.first + uint64(i)*tlog.TileWidth
+		if _, err := hits.bundle(&bundle{first, min(first+tlog.TileWidth, t.first+t.leaves), nil}); err != nil {
+			return err
+		}
+	}
+	c.s.gaps = append(c.s.gaps, hits.gaps...)
+	return nil
 }
 
 // inside tells whether all events of that time count.
@@ -196,110 +318,6 @@ func (c *counting) inside(s span) bool {
 func (c *counting) hourInside(hour int64) (all, part bool) {
 	s := span{hour * 3600, hour*3600 + 3599}
 	return c.inside(s), c.s.overlaps(s)
-}
-
-// closed adds a closed segment from its sidecars. With an error, nothing was
-// added, unless added says otherwise.
-func (c *counting) closed(seg *closed) (added bool, err error) {
-	r, done, err := c.x.openSidecar(seg, seg.summary)
-	if err != nil {
-		return false, err
-	}
-	defer done()
-	within := c.inside(seg.span)
-	t, err := r.tally(!within)
-	if err != nil {
-		return false, err
-	}
-	spans, err := r.spans()
-	if err != nil {
-		return false, err
-	}
-	divided := make(map[int64]bool) // hours of which not all counts
-	for i := range t.hours {
-		if all, part := c.hourInside(t.hours[i].hour); !all && part && !within {
-			divided[t.hours[i].hour] = true
-		}
-	}
-	// What is read: bundles that reach into a divided hour, or out of the range.
-	look := make([]bool, len(spans))
-	whole := newSet(int(seg.leaves)) // events of bundles that count whole and are not read
-	all := true
-	for i, s := range spans {
-		switch {
-		case !c.s.overlaps(s):
-			all = false
-		case !c.inside(s) || c.reaches(s, divided):
-			look[i], all = true, false
-		default:
-			for event := i * tlog.TileWidth; event < min((i+1)*tlog.TileWidth, int(seg.leaves)); event++ {
-				whole.add(uint32(event))
-			}
-		}
-	}
-	subjects := make(map[string]uint64)
-	if c.Subjects != nil {
-		if all {
-			whole = nil
-		}
-		if err := c.subjects(seg, whole, subjects); err != nil {
-			return false, err
-		}
-	}
-	if within {
-		c.addTotals(t, t.totals)
-		c.addHours(t.hours)
-	} else {
-		count := func(r row) bool { all, _ := c.hourInside(r.hour); return all }
-		inside := make([]row, 0, len(t.hourly))
-		for _, r := range t.hourly {
-			if count(r) {
-				r.hour = 0
-				inside = append(inside, r)
-			}
-		}
-		c.addTotals(t, sums(inside, func(r row) row { return r }))
-		for _, r := range t.hours {
-			if count(r) {
-				c.Hours[r.hour] += r.events
-			}
-		}
-	}
-	for name, n := range subjects {
-		key, value, _ := strings.Cut(name, "\xff")
-		c.addSubject(key, value, n)
-	}
-	c.edges(seg.first, seg.first+seg.leaves, spans, look)
-	hits := searching{x: c.x, q: c.q, hit: func(h search.Hit) error {
-		c.addTime(h.Event.Timestamp)
-		if divided[hourOf(h.Event.Timestamp.Unix())] {
-			c.addEvent(h.Event, len(h.Bytes))
-			return nil
-		}
-		c.addSubjects(h.Event)
-		return nil
-	}}
-	for i := range look {
-		if !look[i] {
-			continue
-		}
-		first := seg.first + uint64(i)*tlog.TileWidth
-		if _, err := hits.bundle(&bundle{first, min(first+tlog.TileWidth, seg.first+seg.leaves), nil}); err != nil {
-			return true, err
-		}
-	}
-	c.s.gaps = append(c.s.gaps, hits.gaps...)
-	return true, nil
-}
-
-// reaches tells whether events of that time may be in one of the hours.
-func (c *counting) reaches(s span, hours map[int64]bool) bool {
-	for hour := range hours {
-		if s.min < (hour+1)*3600 && s.max >= hour*3600 {
-			return true
-		}
-	}
-	return false
 }
 
 // subjects counts the subjects of some events of a segment, of all when only is
@@ -330,7 +348,7 @@ func (c *counting) subjects(seg *closed, only set, counts map[string]uint64) err
 func (c *counting) readSubjects(seg *closed, only set, counts map[string]uint64) error {
 	if only == nil {
 		only = newSet(int(seg.leaves))
-		only.addAll(int(seg.leaves))
+		only.addRange(0, int(seg.leaves))
 	}
 	hits := searching{x: c.x, q: new(search.Query), hit: func(h search.Hit) error {
 		for i := range h.Event.Subject {
@@ -352,14 +370,14 @@ func (c *counting) readSubjects(seg *closed, only set, counts map[string]uint64)
 }
 
 // edges remembers the bundles that may hold the earliest and the latest event,
-// of those that are inside and not looked at.
-func (c *counting) edges(first, end uint64, spans []span, look []bool) {
-	for i, s := range spans {
-		if look != nil && look[i] || !c.inside(s) {
+// of those that count whole and are not read anyway.
+func (c *counting) edges(t *counted) {
+	for i, s := range t.spans {
+		if t.look[i] || !c.inside(s) {
 			continue
 		}
-		at := first + uint64(i)*tlog.TileWidth
-		b := bundle{at, min(at+tlog.TileWidth, end), nil}
+		at := t.first + uint64(i)*tlog.TileWidth
+		b := bundle{at, min(at+tlog.TileWidth, t.first+t.leaves), nil}
 		c.early.keep(s.min, b, func(x, y int64) bool { return x < y })
 		c.late.keep(s.max, b, func(x, y int64) bool { return x > y })
 	}

@@ -293,7 +293,7 @@ func (x *Index) Status() Status {
 	x.mu.Unlock()
 	if l := x.live.Load(); l != nil {
 		l.mu.RLock()
-		s.Leaves += uint64(len(l.b.ends))
+		s.Leaves += uint64(len(l.b.ids))
 		end = max(end, l.b.next())
 		l.mu.RUnlock()
 	}

@@ -51,34 +51,37 @@ type groupEntry struct {
 
 // marshalPostings is the postings of what was added.
 func (b *builder) marshalPostings(id identity) ([]byte, error) {
-	posts, starts := b.invert()
-	var directory []byte
-	values := make([]byte, 0, len(b.arena)+len(b.terms)*(1+markSize/sparse+1)+len(b.groups)*markSize)
-	postings := make([]byte, 0, 2*len(b.forward))
-	directory = binary.AppendUvarint(directory, uint64(len(b.groups)))
-	byGroup := b.sortedTerms()
-	order := make([]uint32, len(b.groups))
-	for i := range order {
-		order[i] = uint32(i)
+	order := make([]*group, 0, len(b.groups))
+	size, places := 0, 0
+	for i := range b.groups {
+		if g := &b.groups[i]; len(g.terms) > 0 { // else it was of the segment before
+			order = append(order, g)
+			size += len(g.arena) + len(g.terms) + (len(g.terms)+sparse-1)/sparse*markSize
+			places += len(g.values)
+		}
 	}
-	slices.SortFunc(order, func(x, y uint32) int { return strings.Compare(b.groups[x].name, b.groups[y].name) })
+	slices.SortFunc(order, func(x, y *group) int { return strings.Compare(x.name, y.name) })
+	directory := binary.AppendUvarint(nil, uint64(len(order)))
+	values, postings := make([]byte, 0, size), make([]byte, 0, 2*places)
+	var posts, starts []uint32
 	for _, g := range order {
-		e := groupEntry{name: b.groups[g].name, values: uint64(len(byGroup[g]))}
+		posts, starts = g.invert(posts[:0], starts[:0])
+		e := groupEntry{name: g.name, values: uint64(len(g.terms))}
 		var marks []byte
 		var shape [256]bool
 		valuesAt, postingsAt := len(values), len(postings)
-		for i, s := range byGroup[g] {
+		for i, s := range g.sorted() {
 			if i%sparse == 0 {
 				marks = binary.BigEndian.AppendUint32(marks, uint32(len(values)-valuesAt))
 				marks = binary.BigEndian.AppendUint32(marks, uint32(len(postings)-postingsAt))
 			}
-			value := b.value(&b.terms[s.term])
+			value := g.value(s.value)
 			for _, c := range value {
 				shape[c] = true
 			}
 			e.longest = max(e.longest, uint64(len(value)))
 			values = append(append(values, value...), valueEnd)
-			postings = appendPosting(postings, posts[starts[s.term]:starts[s.term+1]], len(b.ends))
+			postings = appendPosting(postings, posts[starts[s.value]:starts[s.value+1]], len(b.ids))
 		}
 		for c := range shape {
 			if shape[c] {
@@ -95,67 +98,53 @@ func (b *builder) marshalPostings(id identity) ([]byte, error) {
 	return marshalSidecar(kindPostings, id, directory, values, postings, b.sortedIDs())
 }
 
-// invert turns the events' values into the values' events: those of value n
-// are posts[starts[n]:starts[n+1]].
-func (b *builder) invert() (posts, starts []uint32) {
-	starts = make([]uint32, len(b.terms)+2)
-	for _, n := range b.forward {
-		starts[n+2]++
+// invert turns the events' values into the values' events: those of value v
+// are posts[starts[v]:starts[v+1]]. It uses the memory of what it is given.
+func (g *group) invert(posts, starts []uint32) ([]uint32, []uint32) {
+	starts = slices.Grow(starts, len(g.terms)+2)[:len(g.terms)+2]
+	clear(starts)
+	for _, v := range g.values {
+		starts[v+2]++
 	}
 	for i := 2; i < len(starts); i++ {
 		starts[i] += starts[i-1]
 	}
-	posts = make([]uint32, len(b.forward))
-	at := uint32(0)
-	for event, end := range b.ends {
-		for ; at < end; at++ {
-			n := b.forward[at]
-			posts[starts[n+1]] = uint32(event)
-			starts[n+1]++
-		}
+	posts = slices.Grow(posts, len(g.values))[:len(g.values)]
+	for i, v := range g.values {
+		posts[starts[v+1]] = g.events[i]
+		starts[v+1]++
 	}
-	return posts, starts[:len(b.terms)+1]
+	return posts, starts
 }
 
-type sortedTerm struct {
-	prefix uint64 // the value's first bytes behind what all values of the group begin with
-	term   uint32
+type sortedValue struct {
+	prefix uint64 // its first bytes behind what all values of the group begin with
+	value  uint32
 }
 
-// sortedTerms are the values of each group, in order.
-func (b *builder) sortedTerms() [][]sortedTerm {
-	counts := make([]int, len(b.groups))
-	common := make([]string, len(b.groups)) // what all values begin with
-	for i := range b.terms {
-		t := &b.terms[i]
-		if counts[t.group]++; counts[t.group] == 1 {
-			common[t.group] = string(b.value(t))
-		} else if n := len(common[t.group]); n > 0 {
-			value := b.value(t)
-			for n > len(value) || string(value[:n]) != common[t.group][:n] {
-				n--
-			}
-			common[t.group] = common[t.group][:n]
+// sorted are the values of the group, in order.
+func (g *group) sorted() []sortedValue {
+	common := g.value(0) // what all values begin with
+	for v := range uint32(len(g.terms)) {
+		value := g.value(v)
+		n := min(len(common), len(value))
+		for !bytes.Equal(value[:n], common[:n]) {
+			n--
 		}
+		common = common[:n]
 	}
-	out := make([][]sortedTerm, len(b.groups))
-	for g, n := range counts {
-		out[g] = make([]sortedTerm, 0, n)
-	}
-	for i := range b.terms {
-		t := &b.terms[i]
+	out := make([]sortedValue, len(g.terms))
+	for v := range uint32(len(g.terms)) {
 		var prefix [8]byte
-		copy(prefix[:], b.value(t)[len(common[t.group]):])
-		out[t.group] = append(out[t.group], sortedTerm{binary.BigEndian.Uint64(prefix[:]), uint32(i)})
+		copy(prefix[:], g.value(v)[len(common):])
+		out[v] = sortedValue{binary.BigEndian.Uint64(prefix[:]), v}
 	}
-	for _, group := range out {
-		slices.SortFunc(group, func(x, y sortedTerm) int {
-			if x.prefix != y.prefix {
-				return cmp.Compare(x.prefix, y.prefix)
-			}
-			return bytes.Compare(b.value(&b.terms[x.term]), b.value(&b.terms[y.term]))
-		})
-	}
+	slices.SortFunc(out, func(x, y sortedValue) int {
+		if x.prefix != y.prefix {
+			return cmp.Compare(x.prefix, y.prefix)
+		}
+		return bytes.Compare(g.value(x.value), g.value(y.value))
+	})
 	return out
 }
 

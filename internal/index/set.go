@@ -15,13 +15,16 @@ func (s set) add(n uint32) { s[n/64] |= 1 << (n % 64) }
 
 func (s set) has(n uint32) bool { return s[n/64]&(1<<(n%64)) != 0 }
 
-// addAll adds all numbers below bound.
-func (s set) addAll(bound int) {
-	for i := range bound / 64 {
-		s[i] = ^uint64(0)
-	}
-	if rest := bound % 64; rest > 0 {
-		s[bound/64] |= 1<<rest - 1
+// addRange adds the numbers from first to before end.
+func (s set) addRange(first, end int) {
+	for n := first; n < end; {
+		if n%64 == 0 && n+64 <= end {
+			s[n/64] = ^uint64(0)
+			n += 64
+			continue
+		}
+		s.add(uint32(n))
+		n++
 	}
 }
 

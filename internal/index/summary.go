@@ -51,18 +51,19 @@ func (b *builder) marshalSummary(id identity) ([]byte, error) {
 // tally is the counts so far.
 func (b *builder) tally() *tally {
 	t := new(tally)
-	t.kinds = slices.Sorted(slices.Values(b.names))
-	ranks := make(map[uint32]uint32) // of actions, by term
-	for k := range b.rows {
-		ranks[k.action] = 0
+	if len(b.ids) == 0 {
+		return t
 	}
-	for n := range ranks {
-		t.actions = append(t.actions, string(b.value(&b.terms[n])))
+	t.kinds = slices.Sorted(slices.Values(b.names))
+	actions := &b.groups[b.named[groupAction]]
+	for v := range uint32(len(actions.terms)) {
+		t.actions = append(t.actions, string(actions.value(v)))
 	}
 	slices.Sort(t.actions)
-	for n := range ranks {
-		i, _ := slices.BinarySearch(t.actions, string(b.value(&b.terms[n])))
-		ranks[n] = uint32(i)
+	ranks := make([]uint32, len(actions.terms))
+	for v := range ranks {
+		i, _ := slices.BinarySearch(t.actions, string(actions.value(uint32(v))))
+		ranks[v] = uint32(i)
 	}
 	kinds := make([]uint32, len(b.names))
 	for n, name := range b.names {
@@ -212,16 +213,22 @@ const (
 )
 
 func (b *builder) bloom() []byte {
-	lines := uint64(len(b.terms)*bloomPerItem/(8*bloomLine) + 1)
+	values := 0
+	for i := range b.groups {
+		values += len(b.groups[i].terms)
+	}
+	lines := uint64(values*bloomPerItem/(8*bloomLine) + 1)
 	out := make([]byte, lines*bloomLine)
-	for i := range b.terms {
-		t := &b.terms[i]
-		if b.groups[t.group].part < partSubject {
+	for i := range b.groups {
+		g := &b.groups[i]
+		if g.part < partSubject {
 			continue
 		}
-		line, bits := bloomPlace(bloomHash(b.groups[t.group].name, b.value(t)), lines)
-		for _, bit := range bits {
-			out[line*bloomLine+bit/8] |= 1 << (bit % 8)
+		for v := range uint32(len(g.terms)) {
+			line, bits := bloomPlace(bloomHash(g.name, g.value(v)), lines)
+			for _, bit := range bits {
+				out[line*bloomLine+bit/8] |= 1 << (bit % 8)
+			}
 		}
 	}
 	return out
