@@ -122,7 +122,7 @@ func open(t testing.TB, cfg Config) *Index {
 
 func openReader(t testing.TB, dir string) *Index {
 	t.Helper()
-	x, err := OpenReader(dir)
+	x, err := OpenReader(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,6 +66,10 @@ type Config struct {
 	// of the newest checkpoint.
 	Durable func() uint64
 
+	// Leaves read the hits, the trail's own when nil. Whoever gave them closes
+	// them, after the Index.
+	Leaves *trail.Leaves
+
 	// The hot window: segments that are within both have postings. Older ones
 	// keep their summary.
 	HotEvents uint64        // of the newest events; DefaultHotEvents when 0
@@ -162,13 +166,22 @@ func Open(cfg Config) (*Index, error) {
 	return x, nil
 }
 
-// OpenReader uses what sidecars there are, and writes nothing.
-func OpenReader(dir string) (*Index, error) {
-	x, err := newIndex(Config{Dir: dir, Durable: func() uint64 { return 0 }})
+// OpenReader uses what sidecars there are, and writes nothing. leaves are as
+// Config has them.
+func OpenReader(dir string, leaves *trail.Leaves) (*Index, error) {
+	x, err := newIndex(Config{Dir: dir, Leaves: leaves, Durable: func() uint64 { return 0 }})
 	if err != nil {
 		return nil, err
 	}
-	return x, x.load()
+	if err := x.load(); err != nil {
+		return nil, errors.Join(err, x.Close())
+	}
+	return x, nil
+}
+
+// None is an index of nothing: it reads everything that it is asked about.
+func None(dir string, leaves *trail.Leaves) (*Index, error) {
+	return newIndex(Config{Dir: dir, Leaves: leaves, Durable: func() uint64 { return 0 }})
 }
 
 // Build makes what is missing of a trail's index, and returns when all is
@@ -183,6 +196,12 @@ func Build(ctx context.Context, cfg Config, progress func(Status)) (Status, erro
 	}
 	st := x.Status()
 	return st, errors.Join(ctx.Err(), x.Close())
+}
+
+// Kept tells whether some process keeps a trail's index.
+func Kept(dir string) bool {
+	_, held, err := durable.LockOwner(filepath.Join(dir, Dir, lockFile))
+	return err == nil && held
 }
 
 // Drop removes a trail's index.
@@ -209,7 +228,11 @@ func newIndex(cfg Config) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Index{cfg: cfg, instance: id.Instance, leaves: trail.NewLeaves(cfg.Dir), wake: make(chan struct{}, 1)}, nil
+	x := &Index{cfg: cfg, instance: id.Instance, leaves: cfg.Leaves, wake: make(chan struct{}, 1)}
+	if x.leaves == nil {
+		x.leaves = trail.NewLeaves(cfg.Dir)
+	}
+	return x, nil
 }
 
 func newWriter(cfg Config) (*Index, error) {
@@ -237,7 +260,10 @@ func (x *Index) Close() error {
 		x.stop()
 		<-x.done
 	}
-	errs := []error{x.leaves.Close(), x.indexer.close()}
+	errs := []error{x.indexer.close()}
+	if x.cfg.Leaves == nil {
+		errs = append(errs, x.leaves.Close())
+	}
 	if x.lock != nil {
 		errs = append(errs, x.lock.Release())
 	}
