@@ -162,10 +162,21 @@ func parseTotals(b []byte) (*tally, error) {
 	if t.hours, err = d.rows(t); err != nil {
 		return nil, err
 	}
-	if d.bad || len(d.b) > 0 || len(t.totals) > 0 && (len(t.actions) == 0 || len(t.kinds) == 0) {
+	sorted := strictly(t.actions) && strictly(t.kinds)
+	if d.bad || len(d.b) > 0 || !sorted || len(t.totals) > 0 && (len(t.actions) == 0 || len(t.kinds) == 0) {
 		return nil, sidecarError("counts: not what is written")
 	}
 	return t, nil
+}
+
+// strictly tells whether texts are in order, and none is there twice.
+func strictly(texts []string) bool {
+	for i := 1; i < len(texts); i++ {
+		if texts[i-1] >= texts[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // tally reads the counts, those by the hour when they are asked for.
