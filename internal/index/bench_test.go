@@ -33,7 +33,7 @@ const benchDays = 180
 // for its keys.
 var benchTrail = sync.OnceValues(func() (string, error) {
 	n := benchEvents
-	if s := os.Getenv("VERITRAIL_BENCH_EVENTS"); s != "" { //nolint:forbidigo // how long a benchmark takes is for who runs it
+	if s := os.Getenv("VERITRAIL_BENCH_EVENTS"); s != "" {
 		var err error
 		if n, err = strconv.Atoi(s); err != nil {
 			return "", err
@@ -143,6 +143,10 @@ func (g *generator) next() []byte {
 }
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(killedDir); dir != "" {
+		fmt.Fprintln(os.Stderr, indexUntilKilled(dir))
+		os.Exit(1)
+	}
 	code := m.Run()
 	if benchDir != "" {
 		if err := os.RemoveAll(benchDir); err != nil {

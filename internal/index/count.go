@@ -269,7 +269,7 @@ func reaches(s span, hours map[int64]bool) bool {
 func (c *counting) add(t *counted) error {
 	if t.within {
 		c.addTotals(t.tally, t.totals)
-		c.addHours(t.tally.hours)
+		c.addHours(t.hours)
 	} else {
 		var inside []row
 		for _, r := range t.hourly {

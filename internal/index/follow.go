@@ -40,7 +40,7 @@ type work struct {
 	read *cursor.Follower
 }
 
-func (w *indexer) close() error {
+func (w *indexer) closeFollowers() error {
 	var errs []error
 	if w.tail != nil {
 		errs = append(errs, w.tail.Close())

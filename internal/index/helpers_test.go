@@ -77,13 +77,6 @@ func (w *writer) open() {
 	}
 }
 
-func (w *writer) close() {
-	w.t.Helper()
-	if err := w.rec.Close(); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
 // record records n events in groups, so that there are several frames.
 func (w *writer) record(n int) {
 	w.t.Helper()

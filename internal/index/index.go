@@ -260,7 +260,7 @@ func (x *Index) Close() error {
 		x.stop()
 		<-x.done
 	}
-	errs := []error{x.indexer.close()}
+	errs := []error{x.closeFollowers()}
 	if x.cfg.Leaves == nil {
 		errs = append(errs, x.leaves.Close())
 	}

@@ -10,10 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/veritrail/veritrail"
+	"github.com/veritrail/veritrail/internal/durable"
+	"github.com/veritrail/veritrail/internal/durable/faulty"
 	"github.com/veritrail/veritrail/internal/search"
 	"github.com/veritrail/veritrail/internal/trail"
 )
@@ -566,4 +569,73 @@ func TestOneKeepsAnIndex(t *testing.T) {
 	if err != nil || info.Mode().Perm()&0o077 != 0 && os.PathSeparator == '/' {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
+}
+
+// A disk that fails costs the index, not the answer, and not the recording. When
+// it works again, so does the index.
+func TestDiskFails(t *testing.T) {
+	w := newTrail(t)
+	w.record(3000)
+	var failing atomic.Bool
+	failing.Store(true)
+	for _, fault := range []faulty.Fault{faulty.Before, faulty.After} {
+		failing.Store(true)
+		cfg := w.config()
+		cfg.Disk = &faulty.FS{FS: durable.OS, NoSync: true, Decide: func(_ int, op faulty.Op, _ string) faulty.Fault {
+			if failing.Load() && op == "writelazy" {
+				return fault
+			}
+			return faulty.Pass
+		}}
+		var told atomic.Uint64
+		cfg.Problem = func(error) { told.Add(1) }
+		if err := Drop(w.dir); err != nil {
+			t.Fatal(err)
+		}
+		x := open(t, cfg)
+		until(t, "everything failed", func() bool { st := x.Status(); return st.Failed == st.Segments && st.Segments > 0 })
+		if told.Load() == 0 {
+			t.Error("nobody was told")
+		}
+		before := w.size()
+		w.record(500)
+		if w.size() != before+500 {
+			t.Errorf("%d events, want %d", w.size(), before+500)
+		}
+		same(t, x, parse(t, "sub.user=u7"), 0, w.size())
+		failing.Store(false)
+		untilIndexed(t, x)
+		same(t, x, parse(t, "sub.user=u7"), 0, w.size())
+		if err := x.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestOldEventsLeaveTheHotWindow(t *testing.T) {
+	w := newTrail(t)
+	w.record(3000)
+	now := base.Add(3000 * 7 * time.Second)
+	cfg := w.config()
+	cfg.HotFor = 3 * time.Hour
+	cfg.Now = func() time.Time { return now }
+	x := open(t, cfg)
+	untilIndexed(t, x)
+	st := x.Status()
+	if st.Hot == 0 || st.Hot == st.Segments {
+		t.Fatalf("want some in the window: %+v", st)
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(24 * time.Hour)
+	x = open(t, cfg)
+	if st = x.Status(); st.Hot != 0 || st.Indexed != st.Segments {
+		t.Errorf("a day later: %+v", st)
+	}
+	names, err := sidecars(w.dir)
+	if err != nil || len(names) != st.Segments {
+		t.Errorf("%d files for %d segments, %v", len(names), st.Segments, err)
+	}
+	same(t, x, parse(t, "sub.user=u7"), 0, w.size())
 }

@@ -389,7 +389,7 @@ func (p *postings) find(r *reader, c *search.Condition, s set) error {
 func (p *postings) findID(r *reader, text string, s set) error {
 	id, err := veritrail.ParseUUID(text)
 	if err != nil {
-		return nil // Parse checked it: no event has it
+		return err // search.Parse lets none through
 	}
 	want := idSum(id)
 	low, high := int64(0), int64(p.leaves)

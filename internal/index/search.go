@@ -284,10 +284,9 @@ func (s *searching) bundle(b *bundle) (lied bool, err error) {
 		s.used.Candidate += uint64(b.only.count())
 	}
 	s.used.Bundles++
-	lines, err := s.x.leaves.Read(b.first, n)
-	if err != nil {
-		s.gap(search.Gap{First: b.first, End: b.first + uint64(n), Err: err})
-		return false, nil
+	lines, problem := s.x.leaves.Read(b.first, n)
+	if problem != nil { // no lines then
+		s.gap(search.Gap{First: b.first, End: b.first + uint64(n), Err: problem})
 	}
 	for i := range lines {
 		if s.newest {

@@ -142,7 +142,7 @@ func openSidecar(kind string, src io.ReaderAt, size int64) (*sidecar, error) {
 		return nil, sidecarError("%d bytes: want %d", size, sidecarHeader+body+sums)
 	}
 	s.sums = make([]byte, sums)
-	if _, err := src.ReadAt(s.sums, sidecarHeader+body); err != nil && !(errors.Is(err, io.EOF) && sums == 0) {
+	if _, err := io.ReadFull(io.NewSectionReader(src, sidecarHeader+body, sums), s.sums); err != nil {
 		return nil, sidecarError("%v", err)
 	}
 	if binary.BigEndian.Uint32(h[112:]) != crc32.Checksum(s.sums, castagnoli) {

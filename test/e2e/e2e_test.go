@@ -133,7 +133,7 @@ func soon(ts *testscript.TestScript, _ bool, args []string) {
 		if err := ts.Exec(args[0], args[1:]...); err != nil {
 			ts.Fatalf("%v", err)
 		}
-		if m := whole.FindStringSubmatch(ts.ReadFile("stdout")); m != nil && m[1] == m[2] {
+		if m := whole.FindStringSubmatch(ts.ReadFile("stdout")); len(m) == 3 && m[1] == m[2] {
 			return
 		}
 		if time.Now().After(deadline) {
