@@ -28,7 +28,7 @@ func TestIndexAnswersLikeAScan(t *testing.T) {
 	w.record(6000)
 	queries := 400
 	if testing.Short() {
-		queries = 80
+		queries = 40
 	}
 	hot := open(t, w.config())
 	untilIndexed(t, hot)
@@ -250,7 +250,11 @@ func damages(r *rand.Rand, b []byte) map[string][]byte {
 		random[i] = byte(r.Uint32())
 	}
 	out["random bytes"] = random
-	for range 12 {
+	places := 12
+	if testing.Short() {
+		places = 4
+	}
+	for range places {
 		at := r.IntN(len(b))
 		flipped := append([]byte(nil), b...)
 		flipped[at] ^= 1 << r.IntN(8)
