@@ -16,15 +16,15 @@ import (
 
 // Used says how a search went.
 type Used struct {
-	Segments  int    `json:"segments"`  // looked at; those that no event can be in are not
-	Postings  int    `json:"postings"`  // of them by their postings
-	Memory    bool   `json:"memory"`    // the segment that grows was in memory
-	PassedBy  int    `json:"passed_by"` // segments that their summary ruled out
-	Read      int    `json:"read"`      // segments, and ends of them, that were read
-	Bundles   uint64 `json:"bundles"`   // read, of 256 events
-	Lies      uint64 `json:"lies"`      // events that a sidecar named and that were not what was asked for
-	Distrust  int    `json:"distrust"`  // sidecars given up during the search
-	Candidate uint64 `json:"candidates"`
+	Segments int    `json:"segments"`  // looked at; those that no event can be in are not
+	Postings int    `json:"postings"`  // of them by their postings
+	Memory   bool   `json:"memory"`    // the segment that grows was in memory
+	PassedBy int    `json:"passed_by"` // segments that their summary ruled out
+	Read     int    `json:"read"`      // segments, and ends of them, that were read
+	Bundles  uint64 `json:"bundles"`   // read, of 256 events
+	Lies     uint64 `json:"lies"`      // events that a sidecar named and that were not what was asked for
+	Distrust int    `json:"distrust"`  // sidecars given up during the search
+	Named    uint64 `json:"named"`     // events that were looked at because a sidecar named them
 }
 
 // Search calls hit for every leaf in [first, end) that fulfils q, in rising
@@ -281,7 +281,7 @@ func (s *searching) bundle(b *bundle) (lied bool, err error) {
 		if n = min(n, b.only.last()+1-skip); n <= 0 {
 			return false, nil
 		}
-		s.used.Candidate += uint64(b.only.count())
+		s.used.Named += uint64(b.only.count())
 	}
 	s.used.Bundles++
 	lines, problem := s.x.leaves.Read(b.first, n)
