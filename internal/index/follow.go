@@ -291,14 +291,22 @@ func (x *Index) backfill() bool {
 }
 
 // nextWork is the newest closed segment to be indexed, nil when there is none.
+// Those that failed before come last, the one that waits longest first.
 func (x *Index) nextWork() *closed {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	now := x.cfg.Now()
+	var again *closed
 	for _, c := range slices.Backward(x.closed) {
-		if !c.complete(x.hot(c)) && (c.problem == nil || now.After(c.retry)) {
+		switch {
+		case c.complete(x.hot(c)):
+		case c.problem == nil:
 			return c
+		case again == nil || c.retry.Before(again.retry):
+			again = c
 		}
+	}
+	if again != nil && x.cfg.Now().After(again.retry) {
+		return again
 	}
 	return nil
 }

@@ -352,15 +352,17 @@ func TestDamageUnderLoad(t *testing.T) {
 		rounds = 15
 	}
 	for range rounds {
-		names, err := sidecars(w.dir)
-		if err != nil || len(names) == 0 {
-			t.Fatalf("%d sidecars, %v", len(names), err)
-		}
-		name := names[r.IntN(len(names))]
-		b, err := os.ReadFile(name)
-		if err != nil || len(b) == 0 || strings.HasSuffix(name, ".tmp") {
-			continue // it is being written anew
-		}
+		var name string
+		var b []byte
+		until(t, "there is a sidecar to be damaged", func() bool {
+			names, err := sidecars(w.dir)
+			if err != nil || len(names) == 0 {
+				return false // all are being made again
+			}
+			name = names[r.IntN(len(names))]
+			b, err = os.ReadFile(name)
+			return err == nil && len(b) > 0 && !strings.HasSuffix(name, ".tmp")
+		})
 		for _, bad := range damages(r, b) {
 			if bad == nil {
 				_ = os.Remove(name) // or it was removed
