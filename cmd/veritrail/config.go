@@ -23,6 +23,7 @@ type config struct {
 	PublicTiles bool        `yaml:"public_tiles" json:"public_tiles,omitempty"` // entry bundles without the token
 	Allow       allowConfig `yaml:"allow" json:"allow"`
 	TLS         tlsConfig   `yaml:"tls" json:"tls"`
+	Index       indexConfig `yaml:"index" json:"index"`
 	Log         logConfig   `yaml:"log" json:"log"`
 
 	Schemas []schemaConfig `yaml:"schemas" json:"schemas,omitempty"` // forms of JSON besides the event and the flat record

@@ -35,7 +35,7 @@ func TestProblemsOfAConfigurationAreNamedByPlace(t *testing.T) {
 		"tls: {certificate: x}\n":   {"1:7: /tls/certificate: unknown key, want cert or key"},
 		"lisen:\n":                  {"1:1: /lisen: unknown key; did you mean listen?"},
 		"tls:\n  kye:\n":            {"2:3: /tls/kye: unknown key; did you mean key?"},
-		"a/b~c: 1\n":                {"1:1: /a~1b~0c: unknown key, want ack, allow, data, digests, listen, log, origin, public_tiles, schemas or tls"},
+		"a/b~c: 1\n":                {"1:1: /a~1b~0c: unknown key, want ack, allow, data, digests, index, listen, log, origin, public_tiles, schemas or tls"},
 		"ack: durabel\n":            {"1:6: /ack: got a string of 7 bytes, want durable, sealed or buffered; did you mean durable?"},
 		"ack: 3\n":                  {"1:6: /ack: got a number, want a string"},
 		"digests: [sha256, md5]\n":  {"1:19: /digests/1: got a string of 3 bytes, want sha256 or sm3"},

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/veritrail/veritrail/internal/index"
 	"github.com/veritrail/veritrail/recorder"
 	"github.com/veritrail/veritrail/schemas"
 )
@@ -152,6 +153,7 @@ func (c *config) fillIn() (err error) {
 	if len(c.Allow.Actions) == 0 {
 		c.Allow.Actions = standard.Actions
 	}
+	c.Index.Events = cmp.Or(c.Index.Events, index.DefaultHotEvents)
 	c.Log.fillIn()
 	return nil
 }

@@ -90,7 +90,8 @@ Begin with:
 	})
 	root.CompletionOptions.DisableDefaultCmd = true // newCompletion says more
 	root.AddCommand(
-		newUp(), newRecord(), newSearch(), newTail(), newShow(), newStats(), newVerify(), newExport(), newKeys(), newDoctor(), newConfig(), newCompletion(), newVersion(),
+		newUp(), newRecord(), newSearch(), newTail(), newShow(), newStats(), newIndex(), newVerify(), newExport(), newKeys(),
+		newDoctor(), newConfig(), newCompletion(), newVersion(),
 	)
 	for _, c := range root.Commands() {
 		codedArgs(c)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/veritrail/veritrail/internal/index"
 	"github.com/veritrail/veritrail/internal/search"
 )
 
@@ -109,19 +110,26 @@ func newSearch() *cobra.Command {
 		query  queryFlags
 		asJSON bool
 		limit  int
+		newest bool
+		scan   bool
+		why    bool
 	}
 	c := &cobra.Command{
 		Use:   "search",
 		Short: "Find events, and say for each whether its proof holds",
-		Long: `Scans the sealed records for events that fulfil all conditions, oldest first, and
-checks for each that it is under the newest checkpoint:
+		Long: `Finds events that fulfil all conditions, oldest first, reads each from the sealed
+records, and checks that it is under the newest checkpoint:
 
   ✓  its proof holds     …  durable, not yet under a checkpoint
   ✗  its proof fails     ?  the trail is damaged, and nothing can be proved
 
+Where there is an index (see: veritrail index --help) it says where to look;
+whatever it does not cover is read through. The answer is the same.
+
 The exit code is 1 when a proof fails or none can be made, and 3 when a part of
 the trail could not be searched.`,
 		Example: `  veritrail search --where 'act=AUTH.LOGIN.*' --where 'sub.user=10086' --since 7d
+  veritrail search --where 'text=转账失败' --newest --limit 20
   veritrail search --where 'sev>=ERROR' --json | jq .event.act`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -132,7 +140,15 @@ the trail could not be searched.`,
 			defer sealed.Close()
 			out := bufio.NewWriter(cmd.OutOrStdout())
 			r := &hitPrinter{out: out, sealed: sealed, asJSON: f.asJSON, limit: f.limit}
-			gaps, err := search.Scan(cmd.Context(), sealed.Leaves(), 0, sealed.Size(), q, r.print)
+			find, err := openFinder(sealed, f.scan)
+			if err != nil {
+				return err
+			}
+			defer find.Close()
+			used, gaps, err := find.SearchUsed(cmd.Context(), q, 0, sealed.Size(), f.newest, r.print)
+			if f.why {
+				explainSearch(find, &used, f.scan)
+			}
 			if errFlush := out.Flush(); err == nil {
 				err = errFlush
 			}
@@ -146,7 +162,39 @@ the trail could not be searched.`,
 	f.query.add(c)
 	c.Flags().BoolVar(&f.asJSON, "json", false, "one JSON object a hit: leaf, proof, event")
 	c.Flags().IntVar(&f.limit, "limit", 0, "stop after so many hits (0: all)")
+	c.Flags().BoolVar(&f.newest, "newest", false, "the newest events first")
+	c.Flags().BoolVar(&f.scan, "scan", false, "read everything, and ask no index")
+	c.Flags().BoolVarP(&f.why, "explain", "v", false, "say where it looked, on stderr")
 	return c
+}
+
+// openFinder is what searches a trail: with the index that is there, or with
+// none. It says when an index is being made.
+func openFinder(s *source, scan bool) (*index.Index, error) {
+	if scan {
+		return index.None(s.dir, s.Leaves())
+	}
+	x, err := index.OpenReader(s.dir, s.Leaves())
+	if err != nil {
+		return nil, err
+	}
+	if st := x.Status(); st.Rebuilding() && (st.Indexed > 0 || index.Kept(s.dir)) {
+		fmt.Fprintf(os.Stderr, "%s; the others are read\n", &st)
+	}
+	return x, nil
+}
+
+func explainSearch(x *index.Index, used *index.Used, scan bool) {
+	how := "no index was asked"
+	if !scan {
+		st := x.Status()
+		how = fmt.Sprintf("%s, %s of them with postings", &st, count(st.Hot))
+	}
+	fmt.Fprintf(os.Stderr, "%s\nlooked at %s segments: %s by postings, %s read; %s passed by; %s bundles of 256 events opened\n", how,
+		count(used.Segments), count(used.Postings), count(used.Read), count(used.PassedBy), count(used.Bundles))
+	if used.Distrust > 0 {
+		fmt.Fprintf(os.Stderr, "%s sidecars did not hold, and their segments were read; %s events they named were left out\n", count(used.Distrust), count(used.Lies))
+	}
 }
 
 var errEnough = fmt.Errorf("enough hits")

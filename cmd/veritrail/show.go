@@ -90,8 +90,13 @@ func findLeaf(cmd *cobra.Command, s *source, name string) (uint64, error) {
 	if err != nil {
 		return 0, usageError("%w", err)
 	}
+	x, err := openFinder(s, false)
+	if err != nil {
+		return 0, err
+	}
+	defer x.Close()
 	var found uint64
-	gaps, err := search.Scan(cmd.Context(), s.Leaves(), 0, s.Size(), q, func(h search.Hit) error {
+	gaps, err := x.Search(cmd.Context(), q, 0, s.Size(), true, func(h search.Hit) error {
 		found = h.Leaf
 		return errEnough
 	})

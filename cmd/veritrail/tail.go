@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/veritrail/veritrail/internal/search"
+	"github.com/veritrail/veritrail/internal/tlog"
 	"github.com/veritrail/veritrail/internal/trail"
 )
 
@@ -58,7 +60,8 @@ func newTail() *cobra.Command {
 			if !f.follow {
 				return nil
 			}
-			return follow(cmd, view.Leaves(), view.Size(), q, show)
+			t := &follower{cmd: cmd, dir: dir, leaves: view.Leaves(), next: view.Size(), query: q, show: show}
+			return t.follow()
 		},
 	}
 	dataFlag(c, &f.data)
@@ -69,29 +72,88 @@ func newTail() *cobra.Command {
 	return c
 }
 
-// follow shows leaves from next on as they appear.
-func follow(cmd *cobra.Command, leaves *trail.Leaves, next uint64, q *search.Query, show func(search.Hit) error) error {
+// follower shows leaves as they appear. It goes on in the next segment when one
+// begins, and says what it had to leave out.
+type follower struct {
+	cmd    *cobra.Command
+	dir    string
+	leaves *trail.Leaves
+	next   uint64
+	query  *search.Query
+	show   func(search.Hit) error
+	failed time.Time // since when the next leaf cannot be read
+}
+
+func (t *follower) follow() error {
 	const interval = 200 * time.Millisecond
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
-		case <-cmd.Context().Done():
+		case <-t.cmd.Context().Done():
 			return nil
 		case <-tick.C:
 		}
-		for {
-			_, err := leaves.Read(next, 1)
-			if errors.Is(err, trail.ErrMissing) {
-				break // not yet
-			}
-			if err != nil {
+		for more := true; more; {
+			var err error
+			if more, err = t.step(); err != nil {
 				return err
 			}
-			if _, err := search.Scan(cmd.Context(), leaves, next, next+1, q, show); err != nil {
-				return err
-			}
-			next++
 		}
 	}
+}
+
+// step shows what is there of the next bundle. It tells whether there may be
+// more.
+func (t *follower) step() (more bool, err error) {
+	n := uint64(tlog.TileWidth) - t.next%tlog.TileWidth
+	_, err = t.leaves.Read(t.next, int(n))
+	if errors.Is(err, trail.ErrMissing) && n > 1 {
+		n = 1 // not yet the whole bundle
+		_, err = t.leaves.Read(t.next, 1)
+	}
+	switch {
+	case errors.Is(err, trail.ErrMissing):
+		return t.passGap()
+	case err != nil:
+		// What looks damaged may be on its way to the disk.
+		const patience = 5 * time.Second
+		if t.failed.IsZero() {
+			t.failed = time.Now()
+		}
+		if time.Since(t.failed) < patience {
+			return false, nil
+		}
+		return false, err
+	}
+	t.failed = time.Time{}
+	gaps, err := search.Scan(t.cmd.Context(), t.leaves, t.next, t.next+n, t.query, t.show)
+	if errors.Is(err, context.Canceled) {
+		return false, nil
+	}
+	for _, g := range gaps {
+		fmt.Fprintf(t.cmd.ErrOrStderr(), "not shown: leaves %d to %d: %v\n", g.First, g.End-1, g.Err)
+	}
+	t.next += n
+	return true, err
+}
+
+// passGap goes on behind leaves whose segment is gone. Leaves that are not
+// there yet are no gap.
+func (t *follower) passGap() (bool, error) {
+	files, err := trail.Segments(t.dir)
+	if err != nil {
+		return false, err
+	}
+	for _, file := range files {
+		if file.FirstLeaf > t.next {
+			if _, err := t.leaves.Read(t.next, 1); !errors.Is(err, trail.ErrMissing) {
+				return true, nil // it came in between
+			}
+			fmt.Fprintf(t.cmd.ErrOrStderr(), "not shown: leaves %d to %d: %v\n", t.next, file.FirstLeaf-1, trail.ErrMissing)
+			t.next = file.FirstLeaf
+			return true, nil
+		}
+	}
+	return false, nil
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/veritrail/veritrail"
 	"github.com/veritrail/veritrail/internal/durable"
+	"github.com/veritrail/veritrail/internal/index"
 	"github.com/veritrail/veritrail/internal/keys"
 	"github.com/veritrail/veritrail/internal/server"
 	"github.com/veritrail/veritrail/internal/trail"
@@ -134,6 +135,11 @@ func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger, reloa
 		defer func() { err = errors.Join(err, rec.Close(), kept.close()) }()
 		sc.Recorder, sc.View, sc.VKeys = rec, rec.Trail().View, rec.Keys()
 		sc.Origin = rec.Trail().Identity().Origin
+		idx, errIndex := openIndex(cfg, rec, log)
+		if errIndex != nil {
+			return errIndex
+		}
+		defer func() { err = errors.Join(err, idx.Close()) }()
 	case errors.Is(err, recorder.ErrDamaged), errors.Is(err, recorder.ErrBehindCheckpoint):
 		log.Error("the trail cannot be written any more; serving it for reading", "problem", err)
 		if err := readOnly(&sc, cfg.Data, err); err != nil {
@@ -170,6 +176,29 @@ func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger, reloa
 	log.Info("stopping")
 	fmt.Fprintln(out, "stopping: everything acknowledged is on disk")
 	return nil
+}
+
+// openIndex keeps the trail's index from now on. It follows what is durable, and
+// the recorder does not know of it: without an index, or with one that somebody
+// else keeps, events are recorded and found all the same.
+func openIndex(cfg *config, rec *recorder.Recorder, log *slog.Logger) (*index.Index, error) {
+	ic, err := cfg.Index.config(cfg.Data, func() uint64 { return rec.Stats().Size })
+	if err != nil {
+		return nil, err
+	}
+	ic.Leaves = rec.Trail().View().Leaves()
+	ic.Problem = func(problem error) {
+		log.Warn("the index is being mended; searches go on without it", "problem", problem)
+	}
+	if cfg.Index.Off {
+		return index.None(cfg.Data, ic.Leaves)
+	}
+	idx, err := index.Open(ic)
+	if err != nil {
+		log.Warn("no index is kept; searches use what is there and read the rest", "problem", err)
+		return index.OpenReader(cfg.Data, ic.Leaves)
+	}
+	return idx, nil
 }
 
 // readOnly prepares to serve a trail that is not written.

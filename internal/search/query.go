@@ -1,11 +1,13 @@
 // Package search finds events in a trail: what a query says, and a scan of the
 // sealed records for it. Every hit is read from the segments and can show its
-// proof; there is no index to trust.
+// proof. An index (package index) may say where to look, and is never believed:
+// it asks Conditions what could match, and Match whether it does.
 package search
 
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,13 +17,20 @@ import (
 // Query chooses events: all conditions must hold.
 type Query struct {
 	Since, Until time.Time // of the event's own time; zero: open
-	conditions   []condition
+	conditions   []Condition
 	literals     [][]byte // bytes that every match contains
 }
 
-type condition struct {
-	field, key, op, value string
+// Condition is one condition of a query. Its zero value is none.
+type Condition struct {
+	Field string // act, sev, id, text, sub, obj or ctx
+	Key   string // of sub, obj and ctx
+	Op    string // "=", "!=", and of sev ">="
+	Value string // as it is compared: a pattern of act and of the values of sub, obj and ctx
 }
+
+// Conditions are what must hold, beside Since and Until.
+func (q *Query) Conditions() []Condition { return slices.Clone(q.conditions) }
 
 // Parse reads conditions:
 //
@@ -30,7 +39,7 @@ type condition struct {
 //	obj.table!=*            not, or not there
 //	sev=ERROR, sev>=WARN    severity
 //	id=…                    the event's id
-//	text=…                  anywhere in the event, as it is stored
+//	text=…                  anywhere in the action, or in a value of sub, obj or ctx
 func Parse(where []string) (*Query, error) {
 	q := new(Query)
 	for _, w := range where {
@@ -46,57 +55,57 @@ func Parse(where []string) (*Query, error) {
 	return q, nil
 }
 
-func parseCondition(w string) (condition, error) {
-	bad := func(problem string) (condition, error) {
-		return condition{}, fmt.Errorf("condition %.100q: %s", w, problem)
+func parseCondition(w string) (Condition, error) {
+	bad := func(problem string) (Condition, error) {
+		return Condition{}, fmt.Errorf("condition %.100q: %s", w, problem)
 	}
 	at := strings.IndexAny(w, "=!>")
 	if at < 1 {
 		return bad("want FIELD=VALUE, as in act=AUTH.LOGIN.*")
 	}
-	c := condition{field: w[:at]}
+	c := Condition{Field: w[:at]}
 	for _, op := range []string{"!=", ">=", "="} {
 		if value, ok := strings.CutPrefix(w[at:], op); ok {
-			c.op, c.value = op, value
+			c.Op, c.Value = op, value
 			break
 		}
 	}
-	if c.op == "" {
+	if c.Op == "" {
 		return bad("want =, != or, of sev, >=")
 	}
-	if part, key, ok := strings.Cut(c.field, "."); ok {
-		c.field, c.key = part, key
+	if part, key, ok := strings.Cut(c.Field, "."); ok {
+		c.Field, c.Key = part, key
 	}
-	if c.op == ">=" && c.field != "sev" {
+	if c.Op == ">=" && c.Field != "sev" {
 		return bad("only sev can be compared with >=")
 	}
-	switch c.field {
+	switch c.Field {
 	case "sub", "obj", "ctx":
-		if c.key == "" {
+		if c.Key == "" {
 			return bad("want a key, as in sub.user=10086")
 		}
 		return c, nil
 	}
-	if c.key != "" {
+	if c.Key != "" {
 		return bad("only sub, obj and ctx have keys")
 	}
-	switch c.field {
+	switch c.Field {
 	case "act":
-		if err := veritrail.CheckActionPattern(c.value); err != nil {
+		if err := veritrail.CheckActionPattern(c.Value); err != nil {
 			return bad(err.Error())
 		}
 	case "sev":
-		if _, err := veritrail.ParseSeverity(c.value); err != nil {
+		if _, err := veritrail.ParseSeverity(c.Value); err != nil {
 			return bad("want DEBUG, INFO, WARN, ERROR or CRITICAL")
 		}
 	case "id":
-		id, err := veritrail.ParseUUID(c.value)
+		id, err := veritrail.ParseUUID(c.Value)
 		if err != nil {
 			return bad("want a UUID")
 		}
-		c.value = id.String()
+		c.Value = id.String()
 	case "text":
-		if c.value == "" {
+		if c.Value == "" {
 			return bad("want some text")
 		}
 	default:
@@ -107,14 +116,18 @@ func parseCondition(w string) (condition, error) {
 
 // literal is what the line of a match contains for certain, nil when nothing
 // is.
-func (c *condition) literal() []byte {
+func (c *Condition) literal() []byte {
 	switch {
-	case c.op != "=" || c.field == "sev" || c.field == "text" || strings.Contains(c.value, "*"):
+	case c.Op != "=" || c.Field == "sev":
 		return nil
-	case strings.IndexFunc(c.value, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' }) >= 0:
+	case strings.IndexFunc(c.Value, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' }) >= 0:
 		return nil // stored escaped
+	case c.Field == "text":
+		return []byte(c.Value)
+	case strings.Contains(c.Value, "*"):
+		return nil
 	}
-	return []byte(`"` + c.value + `"`)
+	return []byte(`"` + c.Value + `"`)
 }
 
 // MayMatch is a quick look at a leaf: false means that it does not match.
@@ -129,45 +142,88 @@ func (q *Query) MayMatch(leaf []byte) bool {
 
 // Match tells whether an event, whose leaf is given, fulfils the query.
 func (q *Query) Match(d *veritrail.Draft, leaf []byte) bool {
-	if !q.Since.IsZero() && d.Timestamp.Before(q.Since) || !q.Until.IsZero() && !d.Timestamp.Before(q.Until) {
+	if !q.InTime(d.Timestamp) || !q.MayMatch(leaf) {
 		return false
 	}
 	for i := range q.conditions {
-		if !q.conditions[i].match(d, leaf) {
+		if !q.conditions[i].Match(d) {
 			return false
 		}
 	}
 	return true
 }
 
-func (c *condition) match(d *veritrail.Draft, leaf []byte) bool {
-	var holds bool
-	switch c.field {
-	case "act":
-		holds = veritrail.MatchAction(c.value, d.Action)
-	case "sev":
-		want, _ := veritrail.ParseSeverity(c.value) // Parse checked it
-		if c.op == ">=" {
-			return d.Severity >= want
-		}
-		holds = d.Severity == want
-	case "id":
-		holds = d.ID.String() == c.value
-	case "text":
-		holds = bytes.Contains(leaf, []byte(c.value))
-	case "sub":
-		holds = matchPair(d.Subject, c)
-	case "obj":
-		holds = matchPair(d.Object, c)
-	case "ctx":
-		holds = matchPair(d.Context, c)
-	}
-	return holds == (c.op == "=")
+// InTime tells whether an event of that time is within Since and Until.
+func (q *Query) InTime(t time.Time) bool {
+	return (q.Since.IsZero() || !t.Before(q.Since)) && (q.Until.IsZero() || t.Before(q.Until))
 }
 
-func matchPair(pairs veritrail.Pairs, c *condition) bool {
-	value, there := pairs.Get(c.key)
-	return there && matchGlob(c.value, value)
+// Match tells whether an event fulfils the condition.
+func (c *Condition) Match(d *veritrail.Draft) bool {
+	var holds bool
+	switch c.Field {
+	case "act":
+		holds = c.MatchValue(d.Action)
+	case "sev":
+		holds = c.MatchValue(d.Severity.String())
+	case "id":
+		holds = d.ID.String() == c.Value
+	case "text":
+		holds = c.MatchValue(d.Action) || c.matchAny(d.Subject) || c.matchAny(d.Object) || c.matchAny(d.Context)
+	case "sub":
+		holds = c.matchPair(d.Subject)
+	case "obj":
+		holds = c.matchPair(d.Object)
+	case "ctx":
+		holds = c.matchPair(d.Context)
+	}
+	return holds != (c.Op == "!=")
+}
+
+// MatchValue tells whether one text of the condition's field (an action, a
+// severity's name, a value) is of its pattern, whether it is asked for or ruled
+// out.
+func (c *Condition) MatchValue(text string) bool {
+	switch c.Field {
+	case "act":
+		return veritrail.MatchAction(c.Value, text)
+	case "sev":
+		want, _ := veritrail.ParseSeverity(c.Value) // Parse checked it
+		got, err := veritrail.ParseSeverity(text)
+		return err == nil && (got == want || c.Op == ">=" && got > want)
+	case "id":
+		return text == c.Value
+	case "text":
+		return strings.Contains(text, c.Value)
+	}
+	return matchGlob(c.Value, text)
+}
+
+// Exact is the only text that MatchValue accepts, and whether there is only
+// one.
+func (c *Condition) Exact() (string, bool) {
+	switch {
+	case c.Field == "sev" && c.Op == ">=", c.Field == "text", strings.Contains(c.Value, "*"):
+		return "", false
+	case c.Field == "sev":
+		want, _ := veritrail.ParseSeverity(c.Value) // Parse checked it
+		return want.String(), true
+	}
+	return c.Value, true
+}
+
+func (c *Condition) matchPair(pairs veritrail.Pairs) bool {
+	value, there := pairs.Get(c.Key)
+	return there && matchGlob(c.Value, value)
+}
+
+func (c *Condition) matchAny(pairs veritrail.Pairs) bool {
+	for i := range pairs {
+		if strings.Contains(pairs[i].Value, c.Value) {
+			return true
+		}
+	}
+	return false
 }
 
 // matchGlob matches text with a pattern in which * stands for any text.

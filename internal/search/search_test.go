@@ -1,6 +1,7 @@
 package search
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -26,6 +27,9 @@ func TestConditions(t *testing.T) {
 		"obj.api=/v1/*": true, "ctx.ip=192.0.2.7": true, `ctx.note=a "quoted" word`: true,
 		"sev=WARN": true, "sev=error": false, "sev>=INFO": true, "sev>=ERROR": false, "sev!=WARN": false,
 		"id=0B54DD2E-6f3c-4d39-9f5a-2f1f6b7e8f10": true, "text=192.0.2": true, "text=nowhere": false,
+		`text=a "quoted"`: true, "text=LOGIN.F": true, "text=!=x": false, "text!=LOGIN": false, "text!=nowhere": true,
+		// Not in its id, its time, its severity, its keys, or how it is stored.
+		"text=0b54dd2e": false, "text=2026-03": false, "text=WARN": false, "text=user": false, `text=":{"`: false,
 	} {
 		q, err := Parse([]string{where})
 		if err != nil {
@@ -74,14 +78,45 @@ func TestTimes(t *testing.T) {
 	}
 }
 
+// An index asks these instead of the event.
+func TestConditionsOfAQuery(t *testing.T) {
+	q, err := Parse([]string{"act=AUTH.*", "sev=warn", "sev>=INFO", "sub.a.b!=x*", "text=y", "id=0B54DD2E-6f3c-4d39-9f5a-2f1f6b7e8f10"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Condition{{"act", "", "=", "AUTH.*"}, {"sev", "", "=", "warn"}, {"sev", "", ">=", "INFO"}, {"sub", "a.b", "!=", "x*"}, {"text", "", "=", "y"},
+		{"id", "", "=", "0b54dd2e-6f3c-4d39-9f5a-2f1f6b7e8f10"}}
+	got := q.Conditions()
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for i, exact := range []string{"", "WARN", "", "", "", "0b54dd2e-6f3c-4d39-9f5a-2f1f6b7e8f10"} {
+		if value, ok := got[i].Exact(); value != exact || ok != (exact != "") {
+			t.Errorf("%q: exactly %q, %v; want %q", got[i], value, ok, exact)
+		}
+	}
+	for i, c := range []struct{ yes, no string }{{"AUTH.X", "DATA.X"}, {"WARN", "INFO"}, {"ERROR", ""}, {"xy", "y"}, {"ayb", "x"}, {got[5].Value, ""}} {
+		if !got[i].MatchValue(c.yes) || got[i].MatchValue(c.no) {
+			t.Errorf("%q: %q, %q: got %v, %v", got[i], c.yes, c.no, got[i].MatchValue(c.yes), got[i].MatchValue(c.no))
+		}
+	}
+}
+
+// Whatever is asked of whatever event: the quick look misses no match, and an
+// exact value is the only one that matches.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"act=AUTH.*", "sub.user=1*", "sev>=WARN", "text=x", "id=0b54dd2e-6f3c-4d39-9f5a-2f1f6b7e8f10"} {
-		f.Add(s, `{"sub":{"user":"u"},"act":"A"}`)
+	event := `{"sev":"WARN","sub":{"user":"u"},"act":"A.B","obj":{"k":"a\"b\n"},"ctx":{"n":"转账"}}`
+	for _, s := range []string{"act=A.*", "act!=A.B", "sub.user=u*", "sub.user=u", "sev>=WARN", "sev=warn", "text=转", "text=\"b", "obj.k=a\"b\n", "id=0b54dd2e-6f3c-4d39-9f5a-2f1f6b7e8f10"} {
+		f.Add(s, event)
 	}
 	f.Fuzz(func(t *testing.T, where, event string) {
 		q, err := Parse([]string{where})
 		if err != nil {
 			return
+		}
+		c := q.Conditions()[0]
+		if exact, ok := c.Exact(); ok && !c.MatchValue(exact) {
+			t.Errorf("%q does not match %q", where, exact)
 		}
 		e, err := veritrail.ParseEvent([]byte(event))
 		if err != nil {
@@ -96,8 +131,14 @@ func FuzzParse(f *testing.F) {
 		if err := d.Parse(leaf); err != nil {
 			t.Fatal(err)
 		}
-		if q.Match(&d, leaf) && !q.MayMatch(leaf) {
+		if c.Match(&d) && !q.MayMatch(leaf) {
 			t.Errorf("%q matches %s, and the quick look misses it", where, leaf)
+		}
+		if q.Match(&d, leaf) != c.Match(&d) {
+			t.Errorf("%q and its only condition disagree about %s", where, leaf)
+		}
+		if value, there := d.Subject.Get(c.Key); c.Field == "sub" && c.Op == "=" && c.Match(&d) != (there && c.MatchValue(value)) {
+			t.Errorf("%q: the value and the event disagree about %s", where, leaf)
 		}
 	})
 }

@@ -68,6 +68,7 @@ func TestScripts(t *testing.T) {
 			"exits": exits, "flip": flip, "events": events, "up": up, "kill-9": killHard, "interrupt": interrupt, "post": post,
 			"get": get, "lines": lines, "cut-bytes": cutBytes, "small-disk": smallDisk, "fill": fill, "await": await, "soon-intact": soonIntact,
 			"signal": sendSignal, "await-text": awaitText, "gets": gets,
+			"junk": junk, "soon": soon,
 		},
 	})
 }
@@ -116,6 +117,30 @@ func events(ts *testscript.TestScript, _ bool, args []string) {
 			i%1000, actions[i%len(actions)], i, i/256%256, i%256)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b.Bytes(), 0o600))
+}
+
+// junk FILE: fills FILE with other bytes.
+func junk(ts *testscript.TestScript, _ bool, args []string) {
+	name := ts.MkAbs(args[0])
+	info, err := os.Stat(name)
+	ts.Check(err)
+	ts.Check(os.WriteFile(name, bytes.Repeat([]byte("junk\x00\xff"), int(info.Size())/6), 0o600))
+}
+
+// soon COMMAND…: runs a command until its output shows an index that is whole.
+func soon(ts *testscript.TestScript, _ bool, args []string) {
+	whole := regexp.MustCompile(`"segments": ([0-9]+),\s*"indexed": ([0-9]+)`)
+	for deadline := time.Now().Add(time.Minute); ; {
+		if err := ts.Exec(args[0], args[1:]...); err != nil {
+			ts.Fatalf("%v", err)
+		}
+		if m := whole.FindStringSubmatch(ts.ReadFile("stdout")); len(m) == 3 && m[1] == m[2] {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("the index never became whole")
+		}
+	}
 }
 
 // lines FILE N: FILE has N lines.
