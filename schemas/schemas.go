@@ -11,6 +11,12 @@ import _ "embed"
 //go:embed event.schema.json
 var event string
 
+//go:embed openapi.json
+var openAPI string
+
+// OpenAPI returns the description of the HTTP interface.
+func OpenAPI() []byte { return []byte(openAPI) }
+
 // EventFile is the name of the event's schema.
 const EventFile = "event.schema.json"
 

@@ -32,15 +32,18 @@ func (s *Server) handler(localOnly bool) http.Handler {
 	}
 	mux := http.NewServeMux()
 	route := func(pattern string, a access, method string, h http.HandlerFunc) {
-		mux.Handle(pattern, s.guard(a, method, h))
+		mux.Handle(pattern, s.guard(a, map[string]http.HandlerFunc{method: h}))
 	}
-	route("/v1/events", withToken, http.MethodPost, s.postEvents)
-	route("/v1/events/{id}", withToken, http.MethodGet, s.getEvent)
+	mux.Handle("/v1/events", s.guard(withToken, map[string]http.HandlerFunc{
+		http.MethodGet: compressing(s.getEvents), http.MethodPost: compressing(s.postEvents),
+	}))
+	route("/v1/events/{id}", withToken, http.MethodGet, compressing(s.getEvent))
+	route("/v1/openapi.json", public, http.MethodGet, compressing(getOpenAPI))
 	route("/metrics", withToken, http.MethodGet, s.metrics.Handler(s.cfg.Log).ServeHTTP)
 	for _, prefix := range []string{"/v1/", "/"} {
 		route(prefix+"checkpoint", public, http.MethodGet, s.getCheckpoint)
 		route(prefix+"tile/{path...}", public, http.MethodGet, s.getTile)
-		route(prefix+"tile/entries/{path...}", entries, http.MethodGet, s.getEntries)
+		route(prefix+"tile/entries/{path...}", entries, http.MethodGet, compressing(s.getEntries))
 		route(prefix+"sm3/tile/{path...}", public, http.MethodGet, s.getSM3Tile)
 		route(prefix+"keys", public, http.MethodGet, s.getKeys)
 	}
@@ -109,14 +112,25 @@ func isLocalName(host string) bool {
 	return false
 }
 
-// guard lets a request through to h when its method, origin and token allow.
-func (s *Server) guard(a access, method string, h http.HandlerFunc) http.Handler {
+// guard lets a request through to the handler of its method when its origin and
+// what it proves itself with allow.
+func (s *Server) guard(a access, handlers map[string]http.HandlerFunc) http.Handler {
+	var methods []string
+	for method := range handlers {
+		methods = append(methods, method)
+		if method == http.MethodGet {
+			methods = append(methods, http.MethodHead)
+		}
+	}
+	slices.Sort(methods)
+	allow := strings.Join(methods, ", ")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != method && (method != http.MethodGet || r.Method != http.MethodHead) {
-			allow := method
-			if method == http.MethodGet {
-				allow = "GET, HEAD"
-			}
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
+		h := handlers[method]
+		if h == nil {
 			w.Header().Set("Allow", allow)
 			problemf(http.StatusMethodNotAllowed, "method", "want %s", allow).write(w)
 			return
@@ -127,15 +141,25 @@ func (s *Server) guard(a access, method string, h http.HandlerFunc) http.Handler
 		}
 		if a == withToken && !s.authorized(r) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="veritrail"`)
-			problemf(http.StatusUnauthorized, "token", "want the header Authorization: Bearer TOKEN, with this trail's token").write(w)
+			problemf(http.StatusUnauthorized, "token",
+				"want the header Authorization: Bearer TOKEN, with this trail's token, or a certificate that the server trusts").write(w)
 			return
 		}
 		h(w, r)
 	})
 }
 
-// authorized compares digests: how long it takes says nothing of the token.
+// authorized lets in who has the token, or a certificate of the authority that
+// the server was told to trust with clients: TLS has verified it then.
 func (s *Server) authorized(r *http.Request) bool {
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		return true
+	}
+	return s.hasToken(r)
+}
+
+// hasToken compares digests: how long it takes says nothing of the token.
+func (s *Server) hasToken(r *http.Request) bool {
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	got := sha256.Sum256([]byte(strings.TrimSpace(token)))
 	same := subtle.ConstantTimeCompare(got[:], s.token[:]) == 1

@@ -134,6 +134,7 @@ type posted struct {
 		ID         string
 		Leaf       *uint64
 		Status     string
+		Duplicate  bool
 		Violations []struct{ Path, Rule, Shape string }
 		More       int
 	}
