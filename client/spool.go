@@ -118,6 +118,12 @@ func (s *spool) load() error {
 	}
 	s.next = pos.Segment + 1
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") && strings.HasSuffix(e.Name(), ".tmp") { // a crash came before it was renamed
+			if err := s.disk.Remove(filepath.Join(s.dir, e.Name())); err != nil {
+				return err
+			}
+			continue
+		}
 		text, ours := strings.CutSuffix(e.Name(), spoolSuffix)
 		if !ours {
 			continue

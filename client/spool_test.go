@@ -107,7 +107,7 @@ func TestSpoolGivesBackWhatWasPutThere(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "spool")
 		s := openTestSpool(t, disk, dir)
 		for n := 0; n < total; n += 1000 {
-			if err := s.append(events[n:n+1000]); err != nil {
+			if err := s.append(events[n : n+1000]); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -262,6 +262,22 @@ func TestChangedBytesAreFound(t *testing.T) {
 		if err := s.close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestWhatACrashLeftOfARenameIsRemoved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(dir, ".position.123.tmp")
+	if err := os.WriteFile(left, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := openTestSpool(t, durable.OS, dir)
+	defer s.close()
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is there still: %v", err)
 	}
 }
 

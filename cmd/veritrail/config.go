@@ -3,16 +3,17 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/veritrail/veritrail/internal/server"
 	"github.com/veritrail/veritrail/recorder"
 )
 
@@ -26,6 +27,7 @@ type config struct {
 	PublicTiles bool        `yaml:"public_tiles" json:"public_tiles,omitempty"` // entry bundles without the token
 	Allow       allowConfig `yaml:"allow" json:"allow"`
 	TLS         tlsConfig   `yaml:"tls" json:"tls"`
+	HTTP        httpConfig  `yaml:"http" json:"http"`
 }
 
 type allowConfig struct {
@@ -34,8 +36,30 @@ type allowConfig struct {
 }
 
 type tlsConfig struct {
-	Cert string `yaml:"cert" json:"cert,omitempty"`
-	Key  string `yaml:"key" json:"key,omitempty"`
+	Cert          string `yaml:"cert" json:"cert,omitempty"`
+	Key           string `yaml:"key" json:"key,omitempty"`
+	ClientCA      string `yaml:"client_ca" json:"client_ca,omitempty"`           // whose certificates are as good as the token
+	RequireClient bool   `yaml:"require_client" json:"require_client,omitempty"` // turn away who has none
+}
+
+// httpConfig is of the HTTP interface.
+type httpConfig struct {
+	RememberIDs int    `yaml:"remember_ids" json:"remember_ids,omitempty"` // so many of the newest events are not recorded again
+	RememberFor string `yaml:"remember_for" json:"remember_for,omitempty"` // for so long, as 24h
+	MaxBody     int64  `yaml:"max_body" json:"max_body,omitempty"`         // bytes of one request
+}
+
+// server is the part of the configuration that the HTTP interface takes.
+func (c *config) server(sc *server.Config) error {
+	sc.PublicTiles, sc.RememberIDs, sc.MaxBody = c.PublicTiles, c.HTTP.RememberIDs, c.HTTP.MaxBody
+	if c.HTTP.RememberFor != "" {
+		d, err := time.ParseDuration(c.HTTP.RememberFor)
+		if err != nil || d <= 0 {
+			return usageError("configuration: http: remember_for: want a time as 24h")
+		}
+		sc.RememberFor = d
+	}
+	return nil
 }
 
 const maxConfig = 1 << 20
@@ -109,16 +133,4 @@ func (c *config) digest() (string, error) {
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:]), nil
-}
-
-// tlsConfig is nil when there is no certificate.
-func (c *config) tlsConfig() (*tls.Config, error) {
-	if c.TLS.Cert == "" && c.TLS.Key == "" {
-		return nil, nil
-	}
-	pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
-	if err != nil {
-		return nil, usageError("tls: %w", err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }

@@ -81,7 +81,7 @@ data directory, so that verify can tell when the trail was set back.`,
 
 // up serves a trail until ctx ends.
 func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger) (err error) {
-	tlsConfig, err := cfg.tlsConfig()
+	tlsConfig, err := cfg.tlsConfig(log)
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,10 @@ func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger) (err 
 	if addr, ok := listener.Addr().(*net.TCPAddr); tlsConfig == nil && (!ok || !addr.IP.IsLoopback()) {
 		return usageError("--listen %s: not a loopback address: the token and the events would cross the network in the clear; configure tls", cfg.Listen)
 	}
-	sc := server.Config{Dir: cfg.Data, PublicTiles: cfg.PublicTiles, Log: log}
+	sc := server.Config{Dir: cfg.Data, Log: log}
+	if err := cfg.server(&sc); err != nil {
+		return err
+	}
 	rec, kept, err := openKept(rc)
 	switch {
 	case err == nil:

@@ -115,6 +115,7 @@ func (s *site) do(method, path string, body io.Reader, header ...string) reply {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	described(s.t, req, resp, b)
 	return reply{resp.StatusCode, resp.Header, b}
 }
 
