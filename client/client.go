@@ -383,7 +383,7 @@ func (c *Client) Record(ctx context.Context, e *veritrail.ComplianceEvent) error
 // that is for the Pending to tell. It waits, until ctx ends, while too many
 // events are on their way.
 func (c *Client) RecordAsync(ctx context.Context, e *veritrail.ComplianceEvent) (Pending, error) {
-	d := drafts.Get().(*veritrail.Draft) //nolint:forcetypeassert // nothing else is put there
+	d, _ := drafts.Get().(*veritrail.Draft)
 	defer release(d)
 	if err := d.SetEvent(e); err != nil {
 		return Pending{}, err
@@ -394,7 +394,7 @@ func (c *Client) RecordAsync(ctx context.Context, e *veritrail.ComplianceEvent) 
 // RecordJSON is RecordAsync for an event as JSON text, in any spelling that
 // veritrail.ParseEvent reads.
 func (c *Client) RecordJSON(ctx context.Context, text []byte) (Pending, error) {
-	d := drafts.Get().(*veritrail.Draft) //nolint:forcetypeassert // nothing else is put there
+	d, _ := drafts.Get().(*veritrail.Draft)
 	defer release(d)
 	if err := d.Parse(text); err != nil {
 		return Pending{}, err
@@ -443,7 +443,7 @@ func newID() (id veritrail.UUID) {
 
 // halfRandom is between a half and the whole of d.
 func halfRandom(d time.Duration) time.Duration {
-	return d/2 + mrand.N(d/2+1)
+	return d/2 + mrand.N(d/2+1) //nolint:gosec // nobody gains from guessing a pause
 }
 
 // Pending is an event on its way.

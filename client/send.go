@@ -297,46 +297,50 @@ type answer struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 	} `json:"error"`
+
+	code       int
+	status     string
+	retryAfter string
 }
 
 // post sends events once, settles those that the server recorded or refused, and
 // returns the others with why, and when to try again. Events from a spool have
 // other owners than those who wait for them.
 func (c *Client) post(ctx context.Context, batch []*entry, from *spool) (rest []*entry, after time.Duration, err error) {
-	resp, a, err := c.exchange(ctx, batch)
+	a, err := c.exchange(ctx, batch)
 	if err != nil {
 		return batch, 0, err
 	}
-	switch resp.StatusCode {
+	switch a.code {
 	case http.StatusOK, http.StatusCreated, http.StatusMultiStatus, http.StatusUnprocessableEntity, http.StatusConflict:
 	case http.StatusUnauthorized:
 		c.token.reload()
-		return batch, 0, fmt.Errorf("%w: %s", ErrRefused, describe(resp, a))
+		return batch, 0, fmt.Errorf("%w: %s", ErrRefused, a.describe())
 	case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusMisdirectedRequest:
-		return batch, 0, fmt.Errorf("%w: %s", ErrRefused, describe(resp, a))
+		return batch, 0, fmt.Errorf("%w: %s", ErrRefused, a.describe())
 	case http.StatusUnsupportedMediaType:
 		if !c.plain.Swap(true) {
 			return c.post(ctx, batch, from)
 		}
-		return batch, 0, fmt.Errorf("%w: %s", ErrRefused, describe(resp, a))
+		return batch, 0, fmt.Errorf("%w: %s", ErrRefused, a.describe())
 	case http.StatusRequestEntityTooLarge:
 		if len(a.Results) == 0 {
-			return c.split(ctx, batch, from, resp, a)
+			return c.split(ctx, batch, from, a)
 		}
 	}
 	rest, err = c.settle(batch, a, from)
 	if err == nil && len(rest) > 0 {
-		err = errors.New(describe(resp, a))
+		err = errors.New(a.describe())
 	}
-	return rest, retryAfter(resp.Header.Get("Retry-After"), c.cfg.Now()), err
+	return rest, retryAfter(a.retryAfter, c.cfg.Now()), err
 }
 
 // split sends the halves of a request that is too large for the server. One
 // event that is, is refused for that.
-func (c *Client) split(ctx context.Context, batch []*entry, from *spool, resp *http.Response, a *answer) ([]*entry, time.Duration, error) {
+func (c *Client) split(ctx context.Context, batch []*entry, from *spool, a *answer) ([]*entry, time.Duration, error) {
 	if len(batch) == 1 {
 		err := &RejectedError{ID: batch[0].id.String(), Violations: []veritrail.Violation{{
-			Rule: "want an event that the server takes (" + describe(resp, a) + ")", Shape: strconv.Itoa(len(batch[0].line)) + " bytes",
+			Rule: "want an event that the server takes (" + a.describe() + ")", Shape: strconv.Itoa(len(batch[0].line)) + " bytes",
 		}}}
 		return nil, 0, c.reject(batch[0], err, from)
 	}
@@ -348,8 +352,8 @@ func (c *Client) split(ctx context.Context, batch []*entry, from *spool, resp *h
 	return c.post(ctx, batch[half:], from)
 }
 
-func describe(resp *http.Response, a *answer) string {
-	return "the server answers " + resp.Status + ": " + cmp.Or(a.Error.Message, "without a reason")
+func (a *answer) describe() string {
+	return "the server answers " + a.status + ": " + cmp.Or(a.Error.Message, "without a reason")
 }
 
 // settle ends events that the server has decided upon. An error is about the
@@ -431,14 +435,14 @@ func (c *Client) reject(e *entry, why *RejectedError, from *spool) error {
 }
 
 // exchange sends a request and reads the answer.
-func (c *Client) exchange(ctx context.Context, batch []*entry) (*http.Response, *answer, error) {
+func (c *Client) exchange(ctx context.Context, batch []*entry) (*answer, error) {
 	body, coding, err := c.body(batch)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/x-ndjson")
 	req.Header.Set("User-Agent", "veritrail-go/"+veritrail.Version)
@@ -451,18 +455,18 @@ func (c *Client) exchange(ctx context.Context, batch []*entry) (*http.Response, 
 	c.requests.Add(1)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer resp.Body.Close()
-	a := new(answer)
+	a := &answer{code: resp.StatusCode, status: resp.Status, retryAfter: resp.Header.Get("Retry-After")}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return nil, nil, fmt.Errorf("the server answers %s, and breaks off: %w", resp.Status, err)
+		return nil, fmt.Errorf("the server answers %s, and breaks off: %w", resp.Status, err)
 	}
 	if err := json.Unmarshal(text, a); err != nil && resp.StatusCode < 300 {
-		return nil, nil, fmt.Errorf("the server answers %s, and no JSON", resp.Status)
+		return nil, fmt.Errorf("the server answers %s, and no JSON", resp.Status)
 	}
-	return resp, a, nil
+	return a, nil
 }
 
 // body is the lines of the events, compressed when that is worth it.

@@ -275,7 +275,7 @@ func TestWhatACrashLeftOfARenameIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := openTestSpool(t, durable.OS, dir)
-	defer s.close()
+	defer func() { _ = s.close() }()
 	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it is there still: %v", err)
 	}
@@ -413,7 +413,7 @@ func TestSpoolOnAFailingDisk(t *testing.T) {
 func TestRejectedFileGoesOnBehindATornLine(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	s := openTestSpool(t, durable.OS, dir)
-	defer s.close()
+	defer func() { _ = s.close() }()
 	why := &RejectedError{ID: "x", Violations: []veritrail.Violation{{Path: "/act", Rule: "r"}}}
 	for range 2 {
 		if err := s.reject(entryOf(t, 1), why, time.Unix(0, 0)); err != nil {
@@ -468,7 +468,7 @@ func FuzzSpool(f *testing.F) {
 			}
 			return
 		}
-		defer s.close()
+		defer func() { _ = s.close() }()
 		read := 0
 		for s.events() > 0 {
 			batch, err := s.oldest(10, 1<<20)

@@ -296,7 +296,7 @@ func (s *site) tail(t *testing.T, base, query, lastID string) *tailing {
 	if lastID != "" {
 		req.Header.Set("Last-Event-ID", lastID)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := http.DefaultClient.Do(req) //nolint:bodyclose // tailing.close does
 	if err != nil {
 		t.Fatal(err)
 	}
