@@ -75,7 +75,7 @@ type Config struct {
 
 	// RememberIDs is of how many of the newest events an id that comes again is
 	// recognised, and RememberFor for how long: 1,000,000 and 24 h when 0. Each
-	// takes about 75 bytes of memory. Below 0 none is.
+	// takes about 85 bytes of memory. Below 0 none is.
 	RememberIDs int
 	RememberFor time.Duration
 	// Redacts says that the Recorder's Redactor changes values: what is in the

@@ -218,6 +218,9 @@ func (w *window) keep(r remembered) {
 // case.
 const leafID = `{"id":"`
 
+// timedBundles are read for one look at when they were written.
+const timedBundles = 16
+
 // fill reads the ids of the newest leaves of a log of that size. What it can't
 // read it returns the error of; the rest is remembered.
 func (w *window) fill(ctx context.Context, leaves *trail.Leaves, size uint64) error {
@@ -237,22 +240,25 @@ func (w *window) fill(ctx context.Context, leaves *trail.Leaves, size uint64) er
 	}
 	skip := sort.Search(int((size-1)/tlog.TileWidth-begin), func(i int) bool {
 		at, err := written(begin + uint64(i))
-		return err == nil && !at.Before(oldest)
+		return err != nil || !at.Before(oldest)
 	})
 	if skip > 0 {
 		first = (begin + uint64(skip)) * tlog.TileWidth
 	}
 	var failed error
+	var when time.Time // of many bundles at once: it costs a read
 	for at := first; at < size; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		next := min(size, (at/tlog.TileWidth+1)*tlog.TileWidth)
-		when, err := written(at / tlog.TileWidth)
-		var lines [][]byte
-		if err == nil {
-			lines, err = leaves.Read(at, int(next-at))
+		if bundle := at / tlog.TileWidth; at == first || bundle%timedBundles == 0 {
+			var err error
+			if when, err = written(min((size-1)/tlog.TileWidth, bundle|(timedBundles-1))); err != nil {
+				when = w.now()
+			}
 		}
+		lines, err := leaves.Read(at, int(next-at))
 		if err != nil {
 			failed = err
 		}
