@@ -235,6 +235,17 @@ func (r *Recorder) RecordJSONAs(ctx context.Context, shape string, text []byte) 
 	return r.send(ctx, f, false)
 }
 
+// ReadJSON makes d the event that RecordJSONAs would read, and records nothing.
+func (r *Recorder) ReadJSON(d *veritrail.Draft, shape string, text []byte) error {
+	return r.shapes.read(d, shape, text)
+}
+
+// IsEvent tells, by a quick look, that a text of that shape, or of none that is
+// named, can only be the event itself.
+func (r *Recorder) IsEvent(shape string, text []byte) bool {
+	return r.shapes.isEvent(shape, text)
+}
+
 // KnowsShape tells whether RecordJSONAs takes that name.
 func (r *Recorder) KnowsShape(name string) bool {
 	return name == "" || name == ShapeEvent || r.shapes.named(name) != nil

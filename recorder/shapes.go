@@ -94,10 +94,31 @@ type constant struct {
 // forms are the configured ones in their order, then the flat record.
 type forms []*form
 
-// CheckShapes tells whether Open would take the shapes.
-func CheckShapes(all []Shape) error {
-	_, err := compileShapes(all)
-	return err
+// Shapes reads texts as a Recorder with the same shapes does, for whoever sends
+// events elsewhere. It is safe for concurrent use.
+type Shapes struct{ all forms }
+
+// NewShapes makes shapes ready; its error is also Open's.
+func NewShapes(all []Shape) (*Shapes, error) {
+	compiled, err := compileShapes(all)
+	if err != nil {
+		return nil, err
+	}
+	return &Shapes{compiled}, nil
+}
+
+// Read makes d the event that a text of the named shape stands for, or of any
+// when the name is empty. A name that is not known is ErrUnknownShape.
+func (s *Shapes) Read(d *veritrail.Draft, name string, text []byte) error {
+	return s.all.read(d, name, text)
+}
+
+// IsEvent tells, by a quick look, that a text of the named shape, or of none
+// that is named, can only be the event itself.
+func (s *Shapes) IsEvent(name string, text []byte) bool { return s.all.isEvent(name, text) }
+
+func (all forms) isEvent(name string, text []byte) bool {
+	return name == ShapeEvent || name == "" && bytes.IndexByte(text, '\\') < 0 && !all.mayMatch(text)
 }
 
 func compileShapes(all []Shape) (forms, error) {

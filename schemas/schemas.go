@@ -18,12 +18,18 @@ var record string
 //go:embed config.schema.json
 var config string
 
+//go:embed openapi.json
+var openAPI string
+
 // Names of the files, for whoever hands them on.
 const (
 	EventFile  = "event.schema.json"
 	RecordFile = "record.schema.json"
 	ConfigFile = "config.schema.json"
 )
+
+// OpenAPI returns the description of the HTTP interface.
+func OpenAPI() []byte { return []byte(openAPI) }
 
 // Event returns the schema of a compliance event.
 func Event() []byte { return []byte(event) }

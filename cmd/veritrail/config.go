@@ -2,14 +2,15 @@ package main
 
 import (
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"time"
 
+	"github.com/veritrail/veritrail/internal/server"
 	"github.com/veritrail/veritrail/recorder"
 )
 
@@ -23,6 +24,7 @@ type config struct {
 	PublicTiles bool        `yaml:"public_tiles" json:"public_tiles,omitempty"` // entry bundles without the token
 	Allow       allowConfig `yaml:"allow" json:"allow"`
 	TLS         tlsConfig   `yaml:"tls" json:"tls"`
+	HTTP        httpConfig  `yaml:"http" json:"http"`
 	Index       indexConfig `yaml:"index" json:"index"`
 	Log         logConfig   `yaml:"log" json:"log"`
 
@@ -51,8 +53,30 @@ type allowConfig struct {
 }
 
 type tlsConfig struct {
-	Cert string `yaml:"cert" json:"cert,omitempty"`
-	Key  string `yaml:"key" json:"key,omitempty"`
+	Cert          string `yaml:"cert" json:"cert,omitempty"`
+	Key           string `yaml:"key" json:"key,omitempty"`
+	ClientCA      string `yaml:"client_ca" json:"client_ca,omitempty"`           // whose certificates are as good as the token
+	RequireClient bool   `yaml:"require_client" json:"require_client,omitempty"` // turn away who has none
+}
+
+// httpConfig is of the HTTP interface.
+type httpConfig struct {
+	RememberIDs int    `yaml:"remember_ids" json:"remember_ids,omitempty"` // so many of the newest events are not recorded again
+	RememberFor string `yaml:"remember_for" json:"remember_for,omitempty"` // for so long, as 24h
+	MaxBody     int64  `yaml:"max_body" json:"max_body,omitempty"`         // bytes of one request
+}
+
+// server is the part of the configuration that the HTTP interface takes.
+func (c *config) server(sc *server.Config) error {
+	sc.PublicTiles, sc.RememberIDs, sc.MaxBody = c.PublicTiles, c.HTTP.RememberIDs, c.HTTP.MaxBody
+	if c.HTTP.RememberFor != "" {
+		d, err := time.ParseDuration(c.HTTP.RememberFor)
+		if err != nil || d <= 0 {
+			return usageError("configuration: http: remember_for: want a time as 24h")
+		}
+		sc.RememberFor = d
+	}
+	return nil
 }
 
 const maxConfig = 1 << 20
@@ -149,7 +173,7 @@ func (c *config) recorder(dir string) (recorder.Config, error) {
 		return rc, usageError("configuration: allow: %w", err)
 	}
 	rc.Shapes = c.shapes()
-	if err := recorder.CheckShapes(rc.Shapes); err != nil {
+	if _, err := recorder.NewShapes(rc.Shapes); err != nil {
 		return rc, usageError("configuration: schemas: %w", err)
 	}
 	return rc, nil
@@ -172,16 +196,4 @@ func (c *config) digest() (string, error) {
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:]), nil
-}
-
-// tlsConfig is nil when there is no certificate.
-func (c *config) tlsConfig() (*tls.Config, error) {
-	if c.TLS.Cert == "" && c.TLS.Key == "" {
-		return nil, nil
-	}
-	pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
-	if err != nil {
-		return nil, usageError("tls: %w", err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }

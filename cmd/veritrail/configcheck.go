@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"github.com/veritrail/veritrail/internal/checkpoint"
 	"github.com/veritrail/veritrail/internal/health"
 	"github.com/veritrail/veritrail/internal/jsonschema"
+	"github.com/veritrail/veritrail/internal/server"
 	"github.com/veritrail/veritrail/recorder"
 	"github.com/veritrail/veritrail/schemas"
 )
@@ -527,10 +529,17 @@ func (t *configText) checkMeaning(c *config) {
 	switch {
 	case withTLS && (c.TLS.Cert == "" || c.TLS.Key == ""):
 		say("/tls", "half of a pair", "both cert and key")
+	case c.TLS.RequireClient && c.TLS.ClientCA == "":
+		say("/tls/require_client", "no authority to know clients by", "client_ca as well")
+	case !withTLS && c.TLS.ClientCA != "":
+		say("/tls/client_ca", "no certificate to serve with", "cert and key as well")
 	case withTLS:
-		if _, err := c.tlsConfig(); err != nil {
+		if _, err := c.tlsConfig(slog.New(slog.DiscardHandler)); err != nil {
 			say("/tls", strings.TrimPrefix(err.Error(), "tls: "), "files with a certificate and its key")
 		}
+	}
+	if err := c.server(new(server.Config)); err != nil {
+		say("/http/remember_for", "not a length of time", "one as 24h or 90m")
 	}
 	if c.Origin != "" {
 		if err := checkpoint.CheckOrigin(c.Origin); err != nil {
@@ -565,7 +574,7 @@ func (t *configText) checkMeaning(c *config) {
 		one.text = text
 	}
 	if len(t.problems) == 0 {
-		if err := recorder.CheckShapes(c.shapes()); err != nil {
+		if _, err := recorder.NewShapes(c.shapes()); err != nil {
 			say("/schemas", err.Error(), "schemas of draft-07, with maps into the event")
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/veritrail/veritrail/internal/index"
+	"github.com/veritrail/veritrail/internal/server"
 	"github.com/veritrail/veritrail/recorder"
 	"github.com/veritrail/veritrail/schemas"
 )
@@ -153,6 +154,9 @@ func (c *config) fillIn() (err error) {
 	if len(c.Allow.Actions) == 0 {
 		c.Allow.Actions = standard.Actions
 	}
+	c.HTTP.RememberIDs = cmp.Or(c.HTTP.RememberIDs, server.DefaultRememberIDs)
+	c.HTTP.RememberFor = cmp.Or(c.HTTP.RememberFor, "24h")
+	c.HTTP.MaxBody = cmp.Or(c.HTTP.MaxBody, server.DefaultMaxBody)
 	c.Index.Events = cmp.Or(c.Index.Events, index.DefaultHotEvents)
 	c.Log.fillIn()
 	return nil

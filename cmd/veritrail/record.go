@@ -19,8 +19,9 @@ import (
 
 func newRecord() *cobra.Command {
 	var f struct {
-		data, to, token, ca, config, origin, ack, shape string
-		sm3                                             bool
+		data, config, origin, ack, shape string
+		sm3                              bool
+		to                               toServer
 	}
 	c := &cobra.Command{
 		Use:   "record [flags] < events.jsonl",
@@ -37,7 +38,11 @@ other forms with JSON Schemas of their own; --shape says which form all lines ha
 
 A rejected line is named on standard error with the JSON Pointer to what is
 wrong and the rule it breaks, never with a value; the other lines are recorded.
-The exit code is 1 when lines were rejected, 3 when not all could be recorded.`,
+The exit code is 1 when lines were rejected, 3 when not all could be recorded.
+
+With --spool, lines that the server can't take now are kept on this machine's disk
+and count as recorded; they are sent, in their order, by whoever uses the spool
+next. What the server refuses then is in DIR/rejected.jsonl.`,
 		Example: `  veritrail record --data trail < events.jsonl
   echo '{"sub":{"user":"u1"},"act":"APP.DEMO"}' | veritrail record --to http://127.0.0.1:8790`,
 		Args: cobra.NoArgs,
@@ -46,11 +51,14 @@ The exit code is 1 when lines were rejected, 3 when not all could be recorded.`,
 			if err != nil {
 				return err
 			}
-			if f.to != "" {
+			if f.to.url == "" && (f.to.spool != "" || f.to.certFile != "" || f.to.keyFile != "") {
+				return usageError("--spool, --cert and --key are for sending to a server: name it with --to")
+			}
+			if f.to.url != "" {
 				if f.data != "" || f.origin != "" || f.sm3 || f.ack != "" {
 					return usageError("--to sends to a server: --data, --origin, --sm3 and --ack are the server's business")
 				}
-				return recordTo(cmd.Context(), cmd.InOrStdin(), f.to, f.token, f.ca, f.shape)
+				return recordTo(cmd.Context(), cmd.InOrStdin(), f.to, cfg, f.shape)
 			}
 			dir, err := dataDir(f.data)
 			if err != nil {
@@ -71,9 +79,13 @@ The exit code is 1 when lines were rejected, 3 when not all could be recorded.`,
 		},
 	}
 	dataFlag(c, &f.data)
-	c.Flags().StringVar(&f.to, "to", "", "send to the server at `URL` instead of writing a trail")
-	c.Flags().StringVar(&f.token, "token-file", "", "`FILE` with the server's API token (default: $VERITRAIL_TOKEN, then the default trail's)")
-	c.Flags().StringVar(&f.ca, "ca", "", "`FILE` with the certificates (PEM) to trust, with --to")
+	c.Flags().StringVar(&f.to.url, "to", "", "send to the server at `URL` instead of writing a trail")
+	c.Flags().StringVar(&f.to.tokenFile, "token-file", "", "`FILE` with the server's API token (default: $VERITRAIL_TOKEN, then the default trail's)")
+	c.Flags().StringVar(&f.to.caFile, "ca", "", "`FILE` with the certificates (PEM) to trust, with --to")
+	c.Flags().StringVar(&f.to.certFile, "cert", "", "`FILE` with the certificate (PEM) to show the server, in place of a token")
+	c.Flags().StringVar(&f.to.keyFile, "key", "", "`FILE` with the key of --cert")
+	c.Flags().StringVar(&f.to.spool, "spool", "", "with --to: keep events in `DIR` while the server can't be reached, and send what is there first")
+	c.Flags().DurationVar(&f.to.wait, "wait", 30*time.Second, "with --to: how long to wait for a server that can't be reached")
 	c.Flags().StringVar(&f.config, "config", "", "configuration `FILE`")
 	c.Flags().StringVar(&f.origin, "origin", "", "`NAME` of a trail that is made")
 	c.Flags().BoolVar(&f.sm3, "sm3", false, "give a trail that is made an SM3 tree and SM2 signatures too")
@@ -123,6 +135,15 @@ func (t *tally) rejectFor(line uint64, what ...string) {
 	for _, w := range what {
 		fmt.Fprintf(os.Stderr, "line %d: %s\n", line, w)
 	}
+}
+
+// rejectSpooled says what is wrong with an event that was kept before.
+func (t *tally) rejectSpooled(id, what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rejected++
+	t.progress.clear()
+	fmt.Fprintf(os.Stderr, "event %s, from the spool: %s\n", id, what)
 }
 
 func (t *tally) fail(err error) {

@@ -1,76 +1,170 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/veritrail/veritrail"
+	"github.com/veritrail/veritrail/client"
 	"github.com/veritrail/veritrail/internal/trail"
+	"github.com/veritrail/veritrail/recorder"
 )
 
-// Lines go to a server in requests of at most so many, or so many bytes.
-const (
-	linesPerPost = 5_000
-	bytesPerPost = 8 << 20
-)
-
-// poster sends lines to a server.
-type poster struct {
-	client *http.Client
-	url    string
-	token  string
-	tally  *tally
-
-	body  bytes.Buffer
-	lines []uint64 // their numbers in the input
+// toServer says where `record` sends to, and how.
+type toServer struct {
+	url, tokenFile, caFile, certFile, keyFile, spool string
+	wait                                             time.Duration
 }
 
-// recordTo sends events to a server. What it answered for is counted as
-// recorded; after an answer that never came, the lines of that request are
-// reported as not recorded, though some may be.
-func recordTo(ctx context.Context, in io.Reader, to, tokenFile, caFile, shape string) error {
-	u, err := url.Parse(strings.TrimSuffix(to, "/"))
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return usageError("--to %.200q: want a URL, as http://127.0.0.1:8790", to)
+// recordTo sends events to a server. Without a spool it gives up when the server
+// has not taken an event for as long as wait says; with one, what was not sent by
+// then stays in the spool and goes first the next time.
+//
+// Another form than the event's becomes one here, so that it has an id before it
+// is sent the first time.
+func recordTo(ctx context.Context, in io.Reader, to toServer, cfg *config, shape string) error {
+	shapes, err := recorder.NewShapes(cfg.shapes())
+	if err != nil {
+		return usageError("configuration: schemas: %w", err)
 	}
-	u = u.JoinPath("v1/events")
-	if shape != "" {
-		u.RawQuery = url.Values{"shape": {shape}}.Encode()
+	if !(recorder.Config{Shapes: cfg.shapes()}).KnowsShape(shape) {
+		return usageError("--shape %q: want event, record, or a form that --config describes", shape)
 	}
-	p := &poster{url: u.String(), tally: newTally()}
-	if p.client, err = newHTTPClient(caFile); err != nil {
+	t := newTally()
+	cc := client.Config{URL: to.url, CloseTimeout: time.Millisecond} // what is not acknowledged by then was given up
+	if to.spool != "" {
+		cc.Spool, cc.Policy, cc.CloseTimeout = to.spool, client.AckSpool, to.wait
+		cc.Rejected = func(e *client.RejectedError) { t.rejectSpooled(e.ID, describeRejected(e)) }
+	}
+	if cc.TLS, err = clientTLS(to.caFile, to.certFile, to.keyFile); err != nil {
 		return err
 	}
-	if p.token, err = clientToken(tokenFile); err != nil {
-		return err
+	if to.certFile == "" || to.tokenFile != "" {
+		if cc.Token, err = clientToken(to.tokenFile); err != nil {
+			return err
+		}
 	}
+	c, err := client.New(cc)
+	if err != nil {
+		return usageError("%w", err)
+	}
+	type sent struct {
+		line  uint64
+		event client.Pending
+	}
+	const inFlight = 32_768
+	waiting := make(chan sent, inFlight)
+	settled := make(chan struct{})
+	giveUp, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go func() {
+		defer close(settled)
+		for s := range waiting {
+			if giveUp.Err() != nil { // the server is away: what it has taken is known by now
+				if err := s.event.Wait(giveUp); err == nil {
+					t.record(1)
+				} else {
+					t.fail(fmt.Errorf("line %d: %w", s.line, err))
+				}
+				continue
+			}
+			bounded, cancel := context.WithTimeout(giveUp, to.wait)
+			err := s.event.Wait(bounded)
+			cancel()
+			var rejected *client.RejectedError
+			switch {
+			case err == nil:
+				t.record(1)
+			case errors.As(err, &rejected):
+				t.rejectFor(s.line, describeRejected(rejected))
+			default:
+				t.fail(fmt.Errorf("line %d: %w", s.line, err))
+				stop()
+			}
+		}
+	}()
 	lines := newLineReader(in)
-	for ctx.Err() == nil && lines.next() {
-		p.lines = append(p.lines, lines.number)
-		p.body.Write(lines.text)
-		p.body.WriteByte('\n')
-		if len(p.lines) < linesPerPost && p.body.Len() < bytesPerPost {
+	for ctx.Err() == nil && giveUp.Err() == nil && lines.next() {
+		p, err := recordLine(giveUp, c, shapes, shape, lines.text)
+		if err == nil {
+			waiting <- sent{lines.number, p}
 			continue
 		}
-		if err := p.post(ctx); err != nil {
-			p.tally.fail(err)
-			return p.tally.finish(lines.err)
+		if !errors.Is(err, veritrail.ErrInvalidComplianceEvent) {
+			t.fail(fmt.Errorf("line %d: %w", lines.number, err))
+			break // the lines behind it would only fail as well
+		}
+		t.reject(lines.number, err)
+	}
+	close(waiting)
+	<-settled
+	if err := c.Close(); err != nil {
+		var left *client.LeftError
+		switch {
+		case !errors.As(err, &left):
+			t.fail(err)
+		case left.Spooled > 0:
+			fmt.Fprintf(os.Stderr, "%s events wait in the spool %s: %v\n", count(left.Spooled), to.spool, left.Last)
 		}
 	}
-	if err := p.post(ctx); err != nil {
-		p.tally.fail(err)
+	return t.finish(errors.Join(lines.err, ctx.Err()))
+}
+
+// recordLine hands one line to the client.
+func recordLine(ctx context.Context, c *client.Client, shapes *recorder.Shapes, shape string, text []byte) (client.Pending, error) {
+	if shapes.IsEvent(shape, text) {
+		return c.RecordJSON(ctx, text)
 	}
-	return p.tally.finish(errors.Join(lines.err, ctx.Err()))
+	var d veritrail.Draft
+	if err := shapes.Read(&d, shape, text); err != nil {
+		return client.Pending{}, err
+	}
+	return c.RecordAsync(ctx, d.Event())
+}
+
+func describeRejected(e *client.RejectedError) string {
+	if e.Conflict {
+		return client.ErrConflict.Error()
+	}
+	var what []string
+	for _, v := range e.Violations {
+		what = append(what, v.String())
+	}
+	return strings.Join(what, "; ")
+}
+
+// clientTLS is nil when the system's roots and no certificate will do.
+func clientTLS(caFile, certFile, keyFile string) (*tls.Config, error) {
+	if caFile == "" && certFile == "" && keyFile == "" {
+		return nil, nil
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if caFile != "" {
+		pem, err := os.ReadFile(caFile)
+		if err != nil {
+			return nil, usageError("--ca: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, usageError("--ca: %s: no certificate in it", caFile)
+		}
+	}
+	if certFile != "" || keyFile != "" {
+		pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+		if err != nil {
+			return nil, usageError("--cert: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	return conf, nil
 }
 
 func clientToken(file string) (string, error) {
@@ -89,67 +183,4 @@ func clientToken(file string) (string, error) {
 		return "", usageError("no API token: give it with --token-file FILE or $VERITRAIL_TOKEN; a server keeps it in DATA/token")
 	}
 	return token, nil
-}
-
-// answer is what the server says of a request's lines.
-type answer struct {
-	Results []struct {
-		Line       int                   `json:"line"`
-		Status     string                `json:"status"`
-		Violations []veritrail.Violation `json:"violations"`
-		Error      string                `json:"error"`
-	} `json:"results"`
-	Error struct {
-		Message string `json:"message"`
-	} `json:"error"`
-}
-
-const maxAnswer = 64 << 20
-
-func (p *poster) post(ctx context.Context) error {
-	if len(p.lines) == 0 {
-		return nil
-	}
-	first, last := p.lines[0], p.lines[len(p.lines)-1]
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(p.body.Bytes()))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/x-ndjson")
-	req.Header.Set("Authorization", "Bearer "+p.token)
-	resp, err := p.client.Do(req)
-	if err != nil {
-		return fmt.Errorf("lines %d to %d: %w", first, last, err)
-	}
-	defer resp.Body.Close()
-	var a answer
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&a); err != nil {
-		return fmt.Errorf("lines %d to %d: the server answers %s, and no JSON", first, last, resp.Status)
-	}
-	settled := 0
-	for _, r := range a.Results {
-		if r.Line < 1 || r.Line > len(p.lines) {
-			return fmt.Errorf("lines %d to %d: the server answers for line %d of %d", first, last, r.Line, len(p.lines))
-		}
-		number := p.lines[r.Line-1]
-		switch r.Status {
-		case "recorded":
-			p.tally.record(1)
-			settled++
-		case "rejected":
-			var what []string
-			for _, v := range r.Violations {
-				what = append(what, v.String())
-			}
-			p.tally.rejectFor(number, what...)
-			settled++
-		}
-	}
-	if settled < len(p.lines) {
-		return fmt.Errorf("lines %d to %d: the server answers %s for %d of %d lines: %s",
-			first, last, resp.Status, settled, len(p.lines), cmp.Or(a.Error.Message, "without a reason"))
-	}
-	p.body.Reset()
-	p.lines = p.lines[:0]
-	return nil
 }

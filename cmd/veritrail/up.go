@@ -112,7 +112,7 @@ configuration file.`,
 // up serves a trail until ctx ends. Whoever can read a file of theirs again
 // while it runs adds that to reload.
 func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger, reload *reloads) (err error) {
-	tlsConfig, err := cfg.tlsConfig()
+	tlsConfig, err := cfg.tlsConfig(log)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,10 @@ func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger, reloa
 	if addr, ok := listener.Addr().(*net.TCPAddr); tlsConfig == nil && (!ok || !addr.IP.IsLoopback()) {
 		return usageError("--listen %s: not a loopback address: the token and the events would cross the network in the clear; configure tls", cfg.Listen)
 	}
-	sc := server.Config{Dir: cfg.Data, PublicTiles: cfg.PublicTiles, Log: log}
+	sc := server.Config{Dir: cfg.Data, Log: log}
+	if err := cfg.server(&sc); err != nil {
+		return err
+	}
 	rec, kept, err := openKept(rc)
 	switch {
 	case err == nil:
@@ -140,6 +143,7 @@ func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger, reloa
 			return errIndex
 		}
 		defer func() { err = errors.Join(err, idx.Close()) }()
+		sc.Searcher = idx
 	case errors.Is(err, recorder.ErrDamaged), errors.Is(err, recorder.ErrBehindCheckpoint):
 		log.Error("the trail cannot be written any more; serving it for reading", "problem", err)
 		if err := readOnly(&sc, cfg.Data, err); err != nil {

@@ -2,10 +2,15 @@ package server
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -25,7 +30,7 @@ func TestTokenGuardsEventsAndNothingElse(t *testing.T) {
 		s := newSite(t, func(_ *recorder.Config, c *Config) { c.PublicTiles = publicTiles })
 		s.fill(300)
 		guarded := map[string]int{ // and what the token opens
-			"POST /v1/events": http.StatusCreated, "GET " + someID: http.StatusNotFound, "GET /metrics": http.StatusOK,
+			"POST /v1/events": http.StatusCreated, "GET /v1/events": http.StatusOK, "HEAD /v1/events": http.StatusOK, "GET " + someID: http.StatusNotFound, "GET /metrics": http.StatusOK,
 			"GET /v1/tile/entries/000": http.StatusOK, "GET /tile/entries/001.p/44": http.StatusOK, "HEAD /tile/entries/000": http.StatusOK,
 		}
 		for request, status := range guarded {
@@ -47,7 +52,7 @@ func TestTokenGuardsEventsAndNothingElse(t *testing.T) {
 			}
 		}
 		for _, path := range []string{
-			"/", "/healthz", "/readyz", "/v1/keys", "/v1/checkpoint", "/checkpoint", "/v1/tile/0/000", "/tile/0/001.p/44", "/tile/1/000.p/1",
+			"/", "/healthz", "/readyz", "/v1/keys", "/v1/openapi.json", "/v1/checkpoint", "/checkpoint", "/v1/tile/0/000", "/tile/0/001.p/44", "/tile/1/000.p/1",
 		} {
 			if r := s.get(path, "Authorization", ""); r.status != http.StatusOK {
 				t.Errorf("%s without a token: %d", path, r.status)
@@ -63,9 +68,8 @@ func TestWrongMethodsAndPaths(t *testing.T) {
 		status  int
 		allow   string
 	}{
-		{"GET /v1/events", 405, "POST"},
-		{"HEAD /v1/events", 405, "POST"},
-		{"PUT /v1/events", 405, "POST"},
+		{"PUT /v1/events", 405, "GET, HEAD, POST"},
+		{"DELETE /v1/events", 405, "GET, HEAD, POST"},
 		{"DELETE " + someID, 405, "GET, HEAD"},
 		{"POST /v1/checkpoint", 405, "GET, HEAD"},
 		{"OPTIONS /readyz", 405, "GET, HEAD"},
@@ -241,6 +245,101 @@ func TestServeWithTLS(t *testing.T) {
 	l.stop(t)
 }
 
+// authority signs certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t testing.TB, name string) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{cert, key}
+}
+
+func (a *authority) issue(t testing.TB, usage x509.ExtKeyUsage) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "leaf"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{usage}, KeyUsage: x509.KeyUsageDigitalSignature, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func (a *authority) pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return pool
+}
+
+func TestClientCertificateIsAsGoodAsTheToken(t *testing.T) {
+	s := newSite(t)
+	ours, others := newAuthority(t, "ours"), newAuthority(t, "others")
+	l := s.listen(t, &tls.Config{
+		Certificates: []tls.Certificate{ours.issue(t, x509.ExtKeyUsageServerAuth)}, MinVersion: tls.VersionTLS12,
+		ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: ours.pool(),
+	})
+	for name, c := range map[string]struct {
+		certs  []tls.Certificate
+		token  string
+		status int // 0: no connection
+	}{
+		"nothing":                          {nil, "", 401},
+		"a wrong token":                    {nil, "wrong", 401},
+		"the token":                        {nil, testToken, 201},
+		"a certificate":                    {[]tls.Certificate{ours.issue(t, x509.ExtKeyUsageClientAuth)}, "", 201},
+		"a certificate and a wrong token":  {[]tls.Certificate{ours.issue(t, x509.ExtKeyUsageClientAuth)}, "wrong", 201},
+		"a certificate of others":          {[]tls.Certificate{others.issue(t, x509.ExtKeyUsageClientAuth)}, testToken, 0},
+		"a certificate for something else": {[]tls.Certificate{ours.issue(t, x509.ExtKeyUsageServerAuth)}, testToken, 0},
+	} {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ours.pool(), MinVersion: tls.VersionTLS12}}
+		if c.certs != nil { // sent whatever the server asks for
+			transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &c.certs[0], nil }
+		}
+		req, err := http.NewRequest(http.MethodPost, "https://"+l.addr+"/v1/events", strings.NewReader(event(1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.token != "" {
+			req.Header.Set("Authorization", "Bearer "+c.token)
+		}
+		resp, err := (&http.Client{Transport: transport}).Do(req)
+		got := 0
+		if err == nil {
+			got = resp.StatusCode
+			resp.Body.Close()
+		}
+		if got != c.status {
+			t.Errorf("with %s: got %d, want %d (%v)", name, got, c.status, err)
+		}
+		transport.CloseIdleConnections()
+	}
+	l.stop(t)
+}
+
 // TestShutdownLosesNothing ends the server while events are on their way. Every
 // answer that arrives must be true, and what was being sent is taken.
 func TestShutdownLosesNothing(t *testing.T) {
@@ -338,6 +437,7 @@ func TestNewChecksItsConfig(t *testing.T) {
 		"VKeys is not set":        func(c *Config) { c.VKeys = nil },
 		"Token is not set":        func(c *Config) { c.Token = "" },
 		"MaxBody is -1":           func(c *Config) { c.MaxBody = -1 },
+		"RememberFor is -1s":      func(c *Config) { c.RememberFor = -time.Second },
 		"public key 1":            func(c *Config) { c.VKeys = []string{"x"} },
 		"want either a Recorder ": func(c *Config) { c.Recorder = nil },
 		"want either a Recorder":  func(c *Config) { c.Problem = trail.ErrNoTrail },

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -9,18 +8,19 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/veritrail/veritrail"
+	"github.com/veritrail/veritrail/internal/search"
 	"github.com/veritrail/veritrail/internal/suite"
-	"github.com/veritrail/veritrail/internal/tlog"
 	"github.com/veritrail/veritrail/internal/trail"
 )
 
 // eventInfo is what goes with an event's leaf.
 type eventInfo struct {
 	Leaf       uint64     `json:"leaf"`
-	Segment    string     `json:"segment"`
+	Segment    string     `json:"segment,omitempty"`
 	Sealed     bool       `json:"sealed"`
 	Proof      *proofInfo `json:"proof,omitempty"`
 	Checkpoint string     `json:"checkpoint,omitempty"`
@@ -66,8 +66,8 @@ func (s *Server) getEvent(w http.ResponseWriter, r *http.Request) {
 		s.unreadable(w, "checkpoint", err)
 		return
 	}
-	w.Header().Set("Vary", "Accept")
-	asText := wantsText(r.Header.Values("Accept"))
+	w.Header().Add("Vary", "Accept")
+	asText := accepted(r.Header.Values("Accept"), typeJSON, "text/plain") == "text/plain"
 	if sealed == nil || index >= sealed.Checkpoint.Size {
 		if asText {
 			p := problemf(http.StatusNotFound, "not_sealed", "the event is durable; no checkpoint covers it yet")
@@ -93,7 +93,7 @@ func (s *Server) getEvent(w http.ResponseWriter, r *http.Request) {
 }
 
 // find looks for the event of that id, newest first: of two with one id it
-// finds the later. There is no index behind it; it reads the log backwards.
+// finds the later.
 func (s *Server) find(ctx context.Context, id veritrail.UUID) (index uint64, found bool, err error) {
 	select {
 	case s.looking <- struct{}{}:
@@ -101,48 +101,43 @@ func (s *Server) find(ctx context.Context, id veritrail.UUID) (index uint64, fou
 	case <-ctx.Done():
 		return 0, false, ctx.Err()
 	}
-	// A leaf is canonical: its id comes first, in lower case.
-	begin := fmt.Appendf(nil, `{"id":"%s"`, id)
-	view := s.cfg.View()
-	end := view.Size()
-	if s.cfg.Recorder != nil {
-		end = max(end, s.cfg.Recorder.Stats().Size) // with what is durable and not yet sealed
+	q, err := search.Parse([]string{"id=" + id.String()})
+	if err != nil {
+		return 0, false, err
 	}
-	for end > 0 {
-		if err := ctx.Err(); err != nil {
-			return 0, false, err
-		}
-		first := (end - 1) / tlog.TileWidth * tlog.TileWidth
-		leaves, err := view.Leaves().Read(first, int(end-first))
-		if err != nil {
-			return 0, false, err
-		}
-		for i := len(leaves) - 1; i >= 0; i-- {
-			if bytes.HasPrefix(leaves[i], begin) {
-				return first + uint64(i), true, nil
-			}
-		}
-		end = first
+	gaps, err := s.searcher.Search(ctx, q, 0, s.size(), true, func(h search.Hit) error {
+		index, found = h.Leaf, true
+		return errFull
+	})
+	switch {
+	case found:
+		return index, true, nil
+	case err == nil && len(gaps) > 0: // it may be there
+		err = gaps[0].Err
 	}
-	return 0, false, nil
+	return 0, false, err
 }
 
 // writeEvent answers with the leaf as it is, byte for byte: its hash is what the
 // proof is about.
 func writeEvent(w http.ResponseWriter, leaf []byte, info eventInfo) {
+	out := append(appendEvent(nil, leaf, info), '\n')
+	w.Header().Set("Content-Type", typeJSON)
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(out) // the client may have gone
+}
+
+// appendEvent writes one JSON object: a leaf and what goes with it.
+func appendEvent(out, leaf []byte, info eventInfo) []byte {
 	rest, err := json.Marshal(info)
 	if err != nil {
 		panic(err) // strings and numbers can be marshaled
 	}
-	out := make([]byte, 0, len(leaf)+len(rest)+16)
+	out = slices.Grow(out, len(leaf)+len(rest)+16)
 	out = append(out, `{"event":`...)
 	out = append(out, leaf...)
 	out = append(out, ',')
-	out = append(out, rest[1:]...)
-	out = append(out, '\n')
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(out) // the client may have gone
+	return append(out, rest[1:]...)
 }
 
 func newProofInfo(p *trail.Proof, sealed *trail.Sealed) *proofInfo {
@@ -177,19 +172,20 @@ func tlogProof(p *trail.Proof, note []byte) string {
 	return b.String()
 }
 
-// wantsText tells whether an Accept header names text/plain before JSON.
-func wantsText(accept []string) bool {
-	for _, kind := range strings.Split(strings.Join(accept, ","), ",") {
+// accepted is the first of the offered media types that an Accept header names,
+// the first offer when it names none or leaves the choice.
+func accepted(accept []string, offers ...string) string {
+	for kind := range strings.SplitSeq(strings.Join(accept, ","), ",") {
 		name, params, err := mime.ParseMediaType(strings.TrimSpace(kind))
 		if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) || params["q"] == "0" {
 			continue
 		}
-		switch name {
-		case "text/plain", "text/*":
-			return true
-		case "application/json", "application/*", "*/*":
-			return false
+		group, wild := strings.CutSuffix(name, "*")
+		for _, offer := range offers {
+			if name == offer || name == "*/*" || wild && strings.HasPrefix(offer, group) {
+				return offer
+			}
 		}
 	}
-	return false
+	return offers[0]
 }

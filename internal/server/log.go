@@ -151,8 +151,11 @@ func (s *Server) getIndex(w http.ResponseWriter, _ *http.Request) {
 
 const indexPage = `Veritrail: the trail %s
 
-with the token, as Authorization: Bearer TOKEN
+with the token, as Authorization: Bearer TOKEN, or a client certificate
   POST /v1/events           record: one JSON object, an array, or one object a line
+  GET  /v1/events           search: where=, since=, until=, order=, limit=, cursor=, proof=1
+                            (Accept: application/x-ndjson for lines, text/event-stream
+                            for those that come)
   GET  /v1/events/{id}      an event, its proof and the checkpoint it is under
                             (Accept: text/plain for a c2sp.org/tlog-proof)
   GET  /v1/tile/entries/…   the events, 256 a file
@@ -163,5 +166,6 @@ for everybody
   GET  /v1/tile/…           the tree, as C2SP tlog-tiles   (also /tile/…)
   GET  /v1/sm3/tile/…       the SM3 tree, when there is one
   GET  /v1/keys             the public keys that sign checkpoints
+  GET  /v1/openapi.json     this interface, as OpenAPI 3.1
   GET  /healthz, /readyz    does it run, does it record
 `

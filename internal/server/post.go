@@ -19,6 +19,7 @@ import (
 const (
 	recorded    = "recorded"     // it is acknowledged
 	rejected    = "rejected"     // it broke a rule; sending it again is of no use
+	conflict    = "conflict"     // another event has its id; sending it again is of no use
 	notRecorded = "not_recorded" // it is not in the trail
 	unconfirmed = "unconfirmed"  // it was taken, and could not be acknowledged: it may be in the trail
 )
@@ -31,9 +32,20 @@ type answer struct {
 	Error    *problem `json:"error,omitempty"`
 	Results  []result `json:"results"`
 
-	shape   string            // that the request names
-	futures []recorder.Future // of the results, in their order
-	listed  int               // violations
+	shape     string // that the request names
+	ways      []way  // of the results, in their order
+	listed    int    // violations
+	conflicts int    // among the rejected
+}
+
+// way is how an event gets to its result.
+type way struct {
+	future recorder.Future // of the event, or of the one that has its id
+	mine   *flight         // of an event with an id of its own
+	again  bool            // its id is on its way, or known
+	other  bool            // under its id, something else is
+	known  bool            // and was acknowledged before
+	leaf   uint64          // where, when it is known
 }
 
 type result struct {
@@ -41,6 +53,7 @@ type result struct {
 	ID         string      `json:"id,omitempty"`
 	Leaf       *uint64     `json:"leaf,omitempty"`
 	Status     string      `json:"status"`
+	Duplicate  bool        `json:"duplicate,omitempty"` // it was recorded before, and not again
 	Violations []violation `json:"violations,omitempty"`
 	More       int         `json:"more,omitempty"` // violations not listed
 }
@@ -70,7 +83,13 @@ func (s *Server) postEvents(w http.ResponseWriter, r *http.Request) {
 		p.write(w)
 		return
 	}
-	lines, p := checkHeader(r, s.cfg.MaxBody)
+	coding, p := codingOf(r.Header)
+	var lines bool
+	if p == nil {
+		lines, p = checkHeader(r, s.cfg.MaxBody)
+	} else {
+		w.Header().Set("Accept-Encoding", "gzip, zstd")
+	}
 	if p != nil {
 		p.write(w)
 		return
@@ -80,7 +99,13 @@ func (s *Server) postEvents(w http.ResponseWriter, r *http.Request) {
 		problemf(http.StatusBadRequest, "shape", "unknown shape; docs/format/schemas.md says which there are").write(w)
 		return
 	}
-	s.takeAll(r.Context(), a, http.MaxBytesReader(w, r.Body, s.cfg.MaxBody), lines)
+	var src io.Reader = http.MaxBytesReader(w, r.Body, s.cfg.MaxBody)
+	if coding != "" {
+		unpacked := openInflated(coding, src, s.cfg.MaxBody)
+		defer unpacked.close()
+		src = unpacked
+	}
+	s.takeAll(r.Context(), a, src, lines)
 	s.settle(r.Context(), a)
 	if a.Error != nil {
 		a.Error.setRetryAfter(w.Header())
@@ -93,9 +118,6 @@ func (s *Server) postEvents(w http.ResponseWriter, r *http.Request) {
 // not be read. Clients send JSON under many names, curl under that of a form, so
 // most are welcome.
 func checkHeader(r *http.Request, maxBytes int64) (lines bool, p *problem) {
-	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
-		return false, problemf(http.StatusUnsupportedMediaType, "content_encoding", "want a body without Content-Encoding")
-	}
 	if r.ContentLength > maxBytes {
 		return false, tooLarge(maxBytes)
 	}
@@ -151,12 +173,27 @@ func (s *Server) takeAll(ctx context.Context, a *answer, src io.Reader, lines bo
 
 // take hands one event over. It returns false when there is no use in going on.
 func (s *Server) take(ctx context.Context, a *answer, line int, text []byte) bool {
-	f, err := s.cfg.Recorder.RecordJSONAs(ctx, a.shape, text)
 	res := result{Line: line}
+	in := s.identify(a.shape, text)
+	defer in.release()
+	w, err := s.claim(ctx, in)
+	if err == nil && !w.again {
+		w.future, err = s.cfg.Recorder.RecordJSONAs(ctx, a.shape, text)
+		switch {
+		case w.mine == nil:
+		case err == nil:
+			s.window.launch(w.mine, w.future)
+		default:
+			s.window.drop(w.mine)
+			w.mine = nil
+		}
+	}
 	p := s.recorderProblem(err)
 	switch {
+	case err == nil && w.known:
+		a.settleKnown(&res, &w, in)
 	case err == nil:
-		res.ID, res.Status = f.ID.String(), unconfirmed
+		res.ID, res.Status = w.future.ID.String(), unconfirmed
 	case p == nil:
 		a.reject(&res, err)
 	default:
@@ -164,7 +201,7 @@ func (s *Server) take(ctx context.Context, a *answer, line int, text []byte) boo
 		a.Error = p
 	}
 	a.Results = append(a.Results, res)
-	a.futures = append(a.futures, f)
+	a.ways = append(a.ways, w)
 	return a.Error == nil
 }
 
@@ -197,27 +234,38 @@ func (s *Server) settle(ctx context.Context, a *answer) {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(ackGrace, cancel) })()
 	for i := range a.Results {
-		res := &a.Results[i]
+		res, w := &a.Results[i], &a.ways[i]
 		if res.Status != unconfirmed {
 			continue
 		}
-		f := a.futures[i]
-		err := f.Wait(waiting)
-		if leaf, durable := f.Leaf(); durable {
+		err := w.future.Wait(waiting)
+		leaf, durable := w.future.Leaf()
+		if durable {
 			res.Leaf = &leaf
 		}
+		switch {
+		case w.mine != nil:
+			s.window.settle(w.mine)
+		case !w.again:
+			s.window.adopt(w.future)
+		}
+		if durable && w.other {
+			a.conflict(res)
+			continue
+		}
 		if err == nil {
-			res.Status = recorded
+			res.Status, res.Duplicate = recorded, w.again
 			a.Accepted++
 			continue
 		}
-		if res.Leaf == nil && errors.Is(err, recorder.ErrHalted) {
+		if res.Leaf == nil && (errors.Is(err, recorder.ErrHalted) || w.other) {
 			res.Status = notRecorded // the trail had halted before it was written
 		}
 		if a.Error == nil {
 			a.Error = s.ackProblem(err)
 		}
 	}
+	s.noteConflicts(waiting, a)
 }
 
 // ackProblem is why an event that was taken is not acknowledged.
@@ -239,6 +287,8 @@ func (a *answer) status() int {
 		return http.StatusOK
 	case a.Rejected == 0:
 		return http.StatusCreated
+	case a.conflicts == len(a.Results):
+		return http.StatusConflict
 	case a.Accepted == 0:
 		return http.StatusUnprocessableEntity
 	}
@@ -262,6 +312,9 @@ func (s *Server) recorderProblem(err error) *problem {
 	case errors.Is(err, recorder.ErrClosed):
 		p = problemf(http.StatusServiceUnavailable, "closed", "the trail was closed")
 		p.retryAfter = 5
+	case errors.Is(err, errUnread):
+		s.cfg.Log.Error("trail not readable", slog.String("what", "leaf"), slog.Any("error", err))
+		return problemf(http.StatusInternalServerError, "unreadable", "an event with the same id can't be read; run veritrail verify on the trail")
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		// Nobody reads this but the metrics, which shall not count it as ours.
 		return problemf(statusClientGone, "canceled", "the request ended before its events were acknowledged")
@@ -278,6 +331,12 @@ func (s *Server) bodyProblem(err error) *problem {
 	switch {
 	case errors.As(err, &large):
 		return tooLarge(s.cfg.MaxBody)
+	case errors.Is(err, errTextLarge):
+		return problemf(http.StatusRequestEntityTooLarge, "body_size", "the body is longer than %d bytes when it is unpacked; send fewer events at a time", s.cfg.MaxBody)
+	case errors.Is(err, errRatio):
+		return problemf(http.StatusRequestEntityTooLarge, "body_ratio", "the body is compressed by more than 1 to %d; the events before were taken", maxRatio)
+	case errors.Is(err, errCoding):
+		return problemf(http.StatusBadRequest, "not_encoded", "%v; the events before were taken", errCoding)
 	case errors.Is(err, errTextLong):
 		return problemf(http.StatusRequestEntityTooLarge, "event_size", "%v", errTextLong)
 	case errors.Is(err, errNoEvent):

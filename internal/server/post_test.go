@@ -218,14 +218,6 @@ func TestPostStopsAtTooManyEvents(t *testing.T) {
 	}
 }
 
-func TestPostRefusesCompressedBodies(t *testing.T) {
-	s := newSite(t)
-	p := s.do(http.MethodPost, "/v1/events", strings.NewReader(event(1)), "Content-Encoding", "gzip")
-	if p.status != http.StatusUnsupportedMediaType || s.rec.Stats().Size != 0 {
-		t.Errorf("got %d: %s", p.status, p.body)
-	}
-}
-
 // TestPostSaysWhatWasRecordedBeforeTheTrailHalted breaks the disk while a body
 // is on its way, and mends it.
 func TestPostSaysWhatWasRecordedBeforeTheTrailHalted(t *testing.T) {

@@ -23,30 +23,48 @@ const (
 	withToken
 )
 
-// handler is all routes. With localOnly it answers to names of this machine
-// alone.
-func (s *Server) handler(localOnly bool) http.Handler {
+// route is a path and what answers there. GET includes HEAD.
+type route struct {
+	pattern string
+	access  access
+	get     http.HandlerFunc
+	post    http.HandlerFunc
+}
+
+// routes are all there are; schemas/openapi.json describes the same.
+func (s *Server) routes() []route {
 	entries := withToken
 	if s.cfg.PublicTiles {
 		entries = public
 	}
-	mux := http.NewServeMux()
-	route := func(pattern string, a access, method string, h http.HandlerFunc) {
-		mux.Handle(pattern, s.guard(a, method, h))
+	all := []route{
+		{"/v1/events", withToken, compressing(s.getEvents), compressing(s.postEvents)},
+		{"/v1/events/{id}", withToken, compressing(s.getEvent), nil},
+		{"/v1/openapi.json", public, compressing(getOpenAPI), nil},
+		{"/metrics", withToken, s.metrics.Handler(s.cfg.Log).ServeHTTP, nil},
+		{"/healthz", public, getHealth, nil},
+		{"/readyz", public, s.getReady, nil},
+		{"/{$}", public, s.getIndex, nil},
 	}
-	route("/v1/events", withToken, http.MethodPost, s.postEvents)
-	route("/v1/events/{id}", withToken, http.MethodGet, s.getEvent)
-	route("/metrics", withToken, http.MethodGet, s.metrics.Handler(s.cfg.Log).ServeHTTP)
 	for _, prefix := range []string{"/v1/", "/"} {
-		route(prefix+"checkpoint", public, http.MethodGet, s.getCheckpoint)
-		route(prefix+"tile/{path...}", public, http.MethodGet, s.getTile)
-		route(prefix+"tile/entries/{path...}", entries, http.MethodGet, s.getEntries)
-		route(prefix+"sm3/tile/{path...}", public, http.MethodGet, s.getSM3Tile)
-		route(prefix+"keys", public, http.MethodGet, s.getKeys)
+		all = append(all,
+			route{prefix + "checkpoint", public, s.getCheckpoint, nil},
+			route{prefix + "tile/{path...}", public, s.getTile, nil},
+			route{prefix + "tile/entries/{path...}", entries, compressing(s.getEntries), nil},
+			route{prefix + "sm3/tile/{path...}", public, s.getSM3Tile, nil},
+			route{prefix + "keys", public, s.getKeys, nil},
+		)
 	}
-	route("/healthz", public, http.MethodGet, getHealth)
-	route("/readyz", public, http.MethodGet, s.getReady)
-	route("/{$}", public, http.MethodGet, s.getIndex)
+	return all
+}
+
+// handler answers on all routes. With localOnly it answers to names of this
+// machine alone.
+func (s *Server) handler(localOnly bool) http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range s.routes() {
+		mux.Handle(r.pattern, s.guard(&r))
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		problemf(http.StatusNotFound, "not_found", "nothing is served here; see /").write(w)
 	})
@@ -109,33 +127,51 @@ func isLocalName(host string) bool {
 	return false
 }
 
-// guard lets a request through to h when its method, origin and token allow.
-func (s *Server) guard(a access, method string, h http.HandlerFunc) http.Handler {
+// guard lets a request through to the handler of its method when its origin and
+// what it proves itself with allow.
+func (s *Server) guard(to *route) http.Handler {
+	allow := "GET, HEAD"
+	if to.post != nil {
+		allow += ", POST"
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != method && (method != http.MethodGet || r.Method != http.MethodHead) {
-			allow := method
-			if method == http.MethodGet {
-				allow = "GET, HEAD"
-			}
+		var h http.HandlerFunc
+		switch r.Method {
+		case http.MethodGet, http.MethodHead:
+			h = to.get
+		case http.MethodPost:
+			h = to.post
+		}
+		if h == nil {
 			w.Header().Set("Allow", allow)
 			problemf(http.StatusMethodNotAllowed, "method", "want %s", allow).write(w)
 			return
 		}
-		if method == http.MethodPost && !sameOrigin(r) {
+		if r.Method == http.MethodPost && !sameOrigin(r) {
 			problemf(http.StatusForbidden, "cross_origin", "requests from web pages of another origin are refused").write(w)
 			return
 		}
-		if a == withToken && !s.authorized(r) {
+		if to.access == withToken && !s.authorized(r) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="veritrail"`)
-			problemf(http.StatusUnauthorized, "token", "want the header Authorization: Bearer TOKEN, with this trail's token").write(w)
+			problemf(http.StatusUnauthorized, "token",
+				"want the header Authorization: Bearer TOKEN, with this trail's token, or a certificate that the server trusts").write(w)
 			return
 		}
 		h(w, r)
 	})
 }
 
-// authorized compares digests: how long it takes says nothing of the token.
+// authorized lets in who has the token, or a certificate of the authority that
+// the server was told to trust with clients: TLS has verified it then.
 func (s *Server) authorized(r *http.Request) bool {
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		return true
+	}
+	return s.hasToken(r)
+}
+
+// hasToken compares digests: how long it takes says nothing of the token.
+func (s *Server) hasToken(r *http.Request) bool {
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	got := sha256.Sum256([]byte(strings.TrimSpace(token)))
 	same := subtle.ConstantTimeCompare(got[:], s.token[:]) == 1

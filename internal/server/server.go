@@ -23,22 +23,30 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/veritrail/veritrail"
 	"github.com/veritrail/veritrail/internal/checkpoint"
 	"github.com/veritrail/veritrail/internal/metrics"
+	"github.com/veritrail/veritrail/internal/search"
 	"github.com/veritrail/veritrail/internal/trail"
 	"github.com/veritrail/veritrail/recorder"
+)
+
+// Defaults of a Config.
+const (
+	DefaultMaxBody     = 32 << 20 // bytes
+	DefaultRememberIDs = 1_000_000
 )
 
 // Bounds of what a client can make the server do.
 const (
 	maxEvents    = 100_000 // in one request
 	maxEventText = 1 << 20 // of one event, white space and escapes included
-	maxBody      = 32 << 20
 
 	maxHeaderBytes    = 64 << 10
 	readHeaderTimeout = 10 * time.Second
@@ -48,6 +56,8 @@ const (
 	shutdownTimeout   = 30 * time.Second
 	lookupTimeout     = time.Minute
 	lookups           = 4 // at once; each reads through the log
+
+	rememberFor = 24 * time.Hour
 )
 
 // Config says what to serve. Dir, View, Origin, VKeys, Token, and Recorder or
@@ -64,11 +74,24 @@ type Config struct {
 	Origin string
 	VKeys  []string // public keys of the checkpoints
 
+	// Searcher finds events. When it is nil the leaves are read through.
+	Searcher Searcher
+
+	// RememberIDs is of how many of the newest events an id that comes again is
+	// recognised, and RememberFor for how long: 1,000,000 and 24 h when 0. Each
+	// takes about 85 bytes of memory. Below 0 none is.
+	RememberIDs int
+	RememberFor time.Duration
+	// Redacts says that the Recorder's Redactor changes values: what is in the
+	// trail is not what was sent then.
+	Redacts bool
+
 	Token       string // what clients prove themselves with
 	PublicTiles bool   // entry bundles are for everybody, too
 
-	Log     *slog.Logger // discarded when nil
-	MaxBody int64        // of a request; 32 MiB when 0
+	Log     *slog.Logger     // discarded when nil
+	MaxBody int64            // of a request, also when it is unpacked; 32 MiB when 0
+	Now     func() time.Time // time.Now when nil
 }
 
 // Server serves one trail. It is safe for concurrent use.
@@ -80,9 +103,17 @@ type Server struct {
 	looking chan struct{} // holds a value for each lookup that runs
 	newest  newest
 	events  int // the most in one request
+
+	searcher  Searcher
+	window    *window
+	cursorKey []byte
+	streams   chan struct{} // holds a value for each stream that runs
+	stopping  chan struct{} // closed when Serve ends
+	stop      func()        // closes stopping, once
 }
 
-// New checks the Config. It starts nothing.
+// New checks the Config, and reads the ids of the newest events. It starts
+// nothing.
 func New(cfg Config) (*Server, error) {
 	switch {
 	case cfg.Dir == "":
@@ -99,8 +130,16 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("server: want either a Recorder or the Problem why there is none")
 	case cfg.MaxBody < 0:
 		return nil, fmt.Errorf("server: MaxBody is %d", cfg.MaxBody)
+	case cfg.RememberIDs > math.MaxInt32:
+		return nil, fmt.Errorf("server: RememberIDs is %d", cfg.RememberIDs)
+	case cfg.RememberFor < 0:
+		return nil, fmt.Errorf("server: RememberFor is %s", cfg.RememberFor)
 	}
-	s := &Server{cfg: cfg, token: sha256.Sum256([]byte(cfg.Token)), looking: make(chan struct{}, lookups), events: maxEvents}
+	s := &Server{
+		cfg: cfg, token: sha256.Sum256([]byte(cfg.Token)), cursorKey: cursorKey(cfg.Token),
+		looking: make(chan struct{}, lookups), streams: make(chan struct{}, maxStreams), stopping: make(chan struct{}), events: maxEvents,
+	}
+	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.cfg.Token = "" // the digest is enough from here on
 	for i, text := range cfg.VKeys {
 		v, err := checkpoint.ParseVerifier(text)
@@ -113,10 +152,48 @@ func New(cfg Config) (*Server, error) {
 		s.cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.MaxBody == 0 {
-		s.cfg.MaxBody = maxBody
+		s.cfg.MaxBody = DefaultMaxBody
+	}
+	if cfg.Now == nil {
+		s.cfg.Now = time.Now
+	}
+	if s.searcher = cfg.Searcher; s.searcher == nil {
+		s.searcher = scanner{s}
 	}
 	s.metrics = metrics.New(veritrail.Version, s.numbers)
+	s.fillWindow()
 	return s, nil
+}
+
+// scanner reads through the leaves of the newest view.
+type scanner struct{ s *Server }
+
+func (c scanner) Search(ctx context.Context, q *search.Query, first, end uint64, newest bool, hit func(search.Hit) error) ([]search.Gap, error) {
+	return search.NewScanner(c.s.cfg.View().Leaves()).Search(ctx, q, first, end, newest, hit)
+}
+
+// fillWindow remembers the ids of the newest events there are. An id that it
+// can't read is not recognised when it comes again.
+func (s *Server) fillWindow() {
+	if s.cfg.RememberIDs == 0 {
+		s.cfg.RememberIDs = DefaultRememberIDs
+	}
+	if s.cfg.RememberFor == 0 {
+		s.cfg.RememberFor = rememberFor
+	}
+	s.window = newWindow(s.cfg.RememberIDs, s.cfg.RememberFor, s.cfg.Now)
+	if s.cfg.Recorder == nil {
+		return
+	}
+	// What is remembered counts as acknowledged, which may mean sealed.
+	if st := s.cfg.Recorder.Stats(); st.Sealed < st.Size {
+		if err := s.cfg.Recorder.Seal(context.Background()); err != nil {
+			s.cfg.Log.Warn("no checkpoint of what was recorded before", slog.Any("error", err))
+		}
+	}
+	if err := s.window.fill(context.Background(), s.cfg.View().Leaves(), s.size()); err != nil {
+		s.cfg.Log.Warn("not all ids of the newest events could be read: those are not recognised when they come again", slog.Any("error", err))
+	}
 }
 
 // Handler answers requests as Serve does, but for the check of the Host header
@@ -152,6 +229,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, tlsConfig *tls.Conf
 		return errors.Join(fmt.Errorf("server: %s: %w", ln.Addr(), err), srv.Close())
 	case <-ctx.Done():
 	}
+	s.stop() // streams would go on for ever
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	err := srv.Shutdown(bounded)

@@ -115,6 +115,7 @@ func (s *site) do(method, path string, body io.Reader, header ...string) reply {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	described(s.t, req, resp, b)
 	return reply{resp.StatusCode, resp.Header, b}
 }
 
@@ -134,6 +135,7 @@ type posted struct {
 		ID         string
 		Leaf       *uint64
 		Status     string
+		Duplicate  bool
 		Violations []struct{ Path, Rule, Shape string }
 		More       int
 	}
