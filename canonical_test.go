@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -354,7 +355,11 @@ func wantViolations(t *testing.T, err error, want ...veritrail.Violation) {
 		t.Errorf("got error %v, want an InvalidEventError", err)
 		return
 	}
-	if !reflect.DeepEqual(invalid.Violations, want) {
-		t.Errorf("violations\n got %+v\nwant %+v", invalid.Violations, want)
+	got := slices.Clone(invalid.Violations)
+	for i := range got {
+		got[i].Keyword = "" // TestViolationsNameTheKeyword looks at these
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("violations\n got %+v\nwant %+v", got, want)
 	}
 }

@@ -2,6 +2,7 @@ package veritrail_test
 
 import (
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -137,7 +138,7 @@ func TestParseEventRejections(t *testing.T) {
 			one("/ctx", "at byte 39: want UTF-8", "byte beyond ASCII")},
 
 		// Fields.
-		{"nothing in it", `{}`, violations{{"/sub", "required", "nothing"}, {"/act", "required", "nothing"}}},
+		{"nothing in it", `{}`, violations{{Path: "/sub", Rule: "required", Shape: "nothing"}, {Path: "/act", Rule: "required", Shape: "nothing"}}},
 		{"no action", `{"sub":{"user":"u"}}`, one("/act", "required", "nothing")},
 		{"no subject", `{"act":"A"}`, one("/sub", "required", "nothing")},
 		{"empty subject", `{"act":"A","sub":{}}`, one("/sub", "required", "nothing")},
@@ -187,7 +188,7 @@ func TestParseEventRejections(t *testing.T) {
 		{"key twice", with(`"obj":{"a":"1","b":"","a":"234"}`), one("/obj/a", "duplicate key", "string of 3 bytes")},
 		{"key twice, escaped", with(`"obj":{"a":"1","\u0061":"1"}`), one("/obj/a", "duplicate key", "string of 1 byte")},
 		{"key three times", with(`"ctx":{"a":"1","a":"1","a":"1"}`), violations{
-			{"/ctx/a", "duplicate key", "string of 1 byte"}, {"/ctx/a", "duplicate key", "string of 1 byte"}}},
+			{Path: "/ctx/a", Rule: "duplicate key", Shape: "string of 1 byte"}, {Path: "/ctx/a", Rule: "duplicate key", Shape: "string of 1 byte"}}},
 		{"empty key", with(`"obj":{"":"x"}`), one("/obj/?", "empty key", "string of 0 bytes")},
 		{"control character in key", with(`"obj":{"a\u0000b":"x"}`),
 			one("/obj/?", "control character in key", "string of 3 bytes")},
@@ -216,7 +217,7 @@ func TestParseEventRejections(t *testing.T) {
 
 		// Values that are refused anyway still have to be JSON.
 		{"leading zero", with(`"x":01`), violations{
-			{"/x", "unknown field", "number"}, {"", `at byte 35: want "," or "}"`, "number"}}},
+			{Path: "/x", Rule: "unknown field", Shape: "number"}, {Path: "", Rule: `at byte 35: want "," or "}"`, Shape: "number"}}},
 		{"plus sign", with(`"x":+1`), one("/x", "at byte 34: want a value", "text")},
 		{"minus alone", with(`"x":-`), one("/x", "at byte 35: want a digit", `"}"`)},
 		{"no fraction", with(`"x":1.`), one("/x", "at byte 36: want a digit", `"}"`)},
@@ -231,14 +232,14 @@ func TestParseEventRejections(t *testing.T) {
 
 		// Several at once.
 		{"one of each field", `{"id":1,"ts":2,"sev":3,"sub":4,"act":5,"obj":6,"ctx":7}`, violations{
-			{"/id", "want string", "number"}, {"/ts", "want string", "number"}, {"/sev", "want string", "number"},
-			{"/sub", "want object", "number"}, {"/act", "want string", "number"}, {"/obj", "want object", "number"},
-			{"/ctx", "want object", "number"}}},
+			{Path: "/id", Rule: "want string", Shape: "number"}, {Path: "/ts", Rule: "want string", Shape: "number"}, {Path: "/sev", Rule: "want string", Shape: "number"},
+			{Path: "/sub", Rule: "want object", Shape: "number"}, {Path: "/act", Rule: "want string", Shape: "number"}, {Path: "/obj", Rule: "want object", Shape: "number"},
+			{Path: "/ctx", Rule: "want object", Shape: "number"}}},
 		{"types before shapes", `{"act":"A B","sub":{"user":""},"obj":{"n":1}}`, violations{
-			{"/obj/n", "want string", "number"}, {"/sub/user", "want a value that is not empty", "string of 0 bytes"},
-			{"/act", "want dotted segments of A-Z a-z 0-9 _ -", "string of 3 bytes"}}},
+			{Path: "/obj/n", Rule: "want string", Shape: "number"}, {Path: "/sub/user", Rule: "want a value that is not empty", Shape: "string of 0 bytes"},
+			{Path: "/act", Rule: "want dotted segments of A-Z a-z 0-9 _ -", Shape: "string of 3 bytes"}}},
 		{"findings before the text ends", `{"id":1,`, violations{
-			{"/id", "want string", "number"}, {"", "at byte 8: want a key", "end of input"}}},
+			{Path: "/id", Rule: "want string", Shape: "number"}, {Path: "", Rule: "at byte 8: want a key", Shape: "end of input"}}},
 		{"more than are listed", `{` + strings.Repeat(`"x":1,`, 40) + `"y"}`, append(
 			repeat(veritrail.Violation{Path: "/x", Rule: "unknown field", Shape: "number"}, 15),
 			veritrail.Violation{Rule: `at byte 244: want ":"`, Shape: `"}"`})},
@@ -356,6 +357,41 @@ func TestErrorsHoldNoValue(t *testing.T) {
 		}
 		if strings.Contains(err.Error(), "s3cr3t") || strings.Contains(err.Error(), "4111") {
 			t.Errorf("%s: the error tells it: %v", data, err)
+		}
+	}
+}
+
+// Each violation names the keyword of schemas/event.schema.json that it breaks, where there is one.
+func TestViolationsNameTheKeyword(t *testing.T) {
+	for data, want := range map[string]string{
+		`{"sub":{"user":"u"}}`:                    "required",
+		`{"act":"A","sub":{"user":7}}`:            "type",
+		`{"act":"A","sub":7}`:                     "type",
+		`{"act":"A","sub":{"user":"u"},"x":1}`:    "additionalProperties",
+		`{"act":"A","sub":{"user":"u"},"id":"x"}`: "format",
+		`{"act":"A","sub":{"user":"u"},"id":"00000000-0000-0000-0000-000000000000"}`:      "not",
+		`{"act":"A","sub":{"user":"u"},"ts":"x"}`:                                         "format",
+		`{"act":"A","sub":{"user":"u"},"sev":"x"}`:                                        "enum",
+		`{"act":"A B","sub":{"user":"u"}}`:                                                "pattern",
+		`{"act":"A","sub":{"":"u"}}`:                                                      "propertyNames",
+		`{"act":"A","sub":{"user":""}}`:                                                   "minLength",
+		`{"act":"` + strings.Repeat("A", 129) + `","sub":{"user":"u"}}`:                   "maxLength",
+		`{"act":"A","sub":{"user":"u","user":"u"}}`:                                       "",
+		`{"act":"A","sub":{"user":"u"}`:                                                   "",
+		`{"act":"A","sub":{"user":"u"},"ctx":{"a":"` + strings.Repeat("a", 65535) + `"}}`: "",
+	} {
+		_, err := veritrail.ParseEvent([]byte(data))
+		var invalid *veritrail.InvalidEventError
+		if !errors.As(err, &invalid) {
+			t.Errorf("%.80s: got %v", data, err)
+			continue
+		}
+		v := invalid.Violations[0]
+		if v.Keyword != want {
+			t.Errorf("%.80s: got keyword %q, want %q", data, v.Keyword, want)
+		}
+		if want != "" && want != v.Rule && !strings.Contains(v.String(), want+": "+v.Rule) {
+			t.Errorf("%.80s: the line lacks the keyword: %s", data, v)
 		}
 	}
 }

@@ -222,7 +222,7 @@ func TestViolationsAreBounded(t *testing.T) {
 
 func TestErrorTextOfOneViolation(t *testing.T) {
 	_, err := veritrail.ParseEvent([]byte(`{"act":"A","sub":{"user":10086}}`))
-	if got, want := err.Error(), "invalid compliance event: /sub/user: want string, got number"; got != want {
+	if got, want := err.Error(), "invalid compliance event: /sub/user: type: want string, got number"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	_, err = veritrail.ParseEvent(nil)

@@ -13,14 +13,18 @@ var ErrInvalidComplianceEvent = errors.New("invalid compliance event")
 // A Violation is one rule an event broke. It may be logged and stored anywhere: it never holds a value, and a key only
 // where it looks like a name.
 type Violation struct {
-	Path  string // JSON Pointer (RFC 6901); a key that looks like data appears as "?"
-	Rule  string // the rule in words: "want string", "not a UUID"
-	Shape string // what was there instead: "number", "string of 12 bytes", "nothing"
+	Path    string // JSON Pointer (RFC 6901); a key that looks like data appears as "?"
+	Rule    string // the rule in words, with what it expects: "want string", "not a UUID"
+	Shape   string // what was there instead: "number", "string of 12 bytes", "nothing"
+	Keyword string // of JSON Schema (draft-07) that says so: "type", "format"; empty where no schema can
 }
 
 // String returns the violation as one line, place before problem.
 func (v Violation) String() string {
 	line := v.Rule + ", got " + v.Shape
+	if v.Keyword != "" && v.Keyword != v.Rule {
+		line = v.Keyword + ": " + line
+	}
 	if v.Path == "" {
 		return line
 	}
@@ -71,6 +75,36 @@ const (
 	ruleSize      = "want at most 65535 bytes of canonical JSON"
 )
 
+// keywordOf is the keyword by which schemas/event.schema.json states a rule. Duplicate keys, encodings, and sizes of the
+// whole are beyond JSON Schema.
+func keywordOf(rule string) string {
+	switch rule {
+	case ruleRequired:
+		return "required"
+	case ruleObject, ruleString:
+		return "type"
+	case ruleUnknown:
+		return "additionalProperties"
+	case ruleUUID, ruleTimestamp, ruleYear:
+		return "format"
+	case ruleNilUUID:
+		return "not"
+	case ruleSeverity:
+		return "enum"
+	case ruleAction:
+		return "pattern"
+	case ruleKeyEmpty, ruleKeyText, ruleKeyLong:
+		return "propertyNames"
+	case ruleEmpty:
+		return "minLength"
+	case ruleLong:
+		return "maxLength"
+	case rulePairs:
+		return "maxProperties"
+	}
+	return ""
+}
+
 const maxViolations = 16
 
 // findings collects violations up to a bound. Its zero value costs nothing, as nearly every event is in order.
@@ -80,7 +114,7 @@ type findings struct {
 
 func (f *findings) add(path, rule, shape string) {
 	if len(f.list) < maxViolations {
-		f.list = append(f.list, Violation{path, rule, shape})
+		f.list = append(f.list, Violation{path, rule, shape, keywordOf(rule)})
 	}
 }
 
@@ -103,6 +137,9 @@ func sizeShape(n int) string {
 }
 
 func pairsShape(n int) string { return "object of " + strconv.Itoa(n) + " pairs" }
+
+// JoinPointer appends an object's key to a JSON Pointer as a Violation shows it: a key that looks like data becomes "?".
+func JoinPointer(base, key string) string { return pointer(base, key) }
 
 // pointer appends key to the JSON Pointer base. A caller may have put a value where a key belongs, such as a telephone
 // number or an address, and paths go into logs; so a key is shown only when it reads like a name. Such a name

@@ -93,6 +93,7 @@ type Config struct {
 	SM3    bool
 
 	Allow    Allowlist // what may be recorded; DefaultAllowlist when empty
+	Shapes   []Shape   // forms of JSON besides the event and the flat record
 	Ack      Ack
 	Redactor Redactor // PassThrough when nil
 
@@ -131,6 +132,7 @@ type Recorder struct {
 	log      *seal.Log
 	vkeys    []string
 	allow    allowlist
+	shapes   forms
 	redactor Redactor
 	ack      Ack
 	now      func() time.Time // nil for time.Now
@@ -156,12 +158,16 @@ func Open(cfg Config) (*Recorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("recorder: %w", err)
 	}
+	shapes, err := compileShapes(cfg.Shapes)
+	if err != nil {
+		return nil, fmt.Errorf("recorder: %w", err)
+	}
 	ring, err := seal.Begin(cfg.Dir, cfg.Origin, cfg.SM3)
 	if err != nil {
 		return nil, err
 	}
 	r := &Recorder{
-		vkeys: ring.VKeys(), allow: allow, redactor: cfg.Redactor, ack: cfg.Ack, now: cfg.Now,
+		vkeys: ring.VKeys(), allow: allow, shapes: shapes, redactor: cfg.Redactor, ack: cfg.Ack, now: cfg.Now,
 	}
 	r.resumed.some = make(chan struct{}, 1)
 	if _, pass := r.redactor.(PassThrough); pass {
@@ -208,15 +214,36 @@ func (r *Recorder) RecordAsync(ctx context.Context, e *veritrail.ComplianceEvent
 	return r.send(ctx, f, false)
 }
 
-// RecordJSON is RecordAsync for an event as JSON text, in any spelling that
-// veritrail.ParseEvent reads.
+// RecordJSON is RecordAsync for JSON text: an event in any spelling that
+// veritrail.ParseEvent reads, or a text that one of the shapes recognises.
 func (r *Recorder) RecordJSON(ctx context.Context, text []byte) (Future, error) {
+	return r.RecordJSONAs(ctx, "", text)
+}
+
+// RecordJSONAs is RecordJSON for a text of the named shape, or of any when the
+// name is empty. A name that is not configured is ErrUnknownShape.
+func (r *Recorder) RecordJSONAs(ctx context.Context, shape string, text []byte) (Future, error) {
 	f := r.flight()
 	defer r.land(f)
-	if err := f.draft.Parse(text); err != nil {
+	err := r.shapes.read(&f.draft, shape, text)
+	if errors.Is(err, ErrUnknownShape) {
+		return Future{}, err
+	}
+	if err != nil {
 		return Future{}, r.reject(ctx, err)
 	}
 	return r.send(ctx, f, false)
+}
+
+// KnowsShape tells whether RecordJSONAs takes that name.
+func (r *Recorder) KnowsShape(name string) bool {
+	return name == "" || name == ShapeEvent || r.shapes.named(name) != nil
+}
+
+// KnowsShape tells whether a Recorder of this Config takes that name.
+func (c Config) KnowsShape(name string) bool {
+	return name == "" || name == ShapeEvent || name == ShapeRecord ||
+		slices.ContainsFunc(c.Shapes, func(s Shape) bool { return s.Name == name })
 }
 
 // RecordBatch takes events in together and waits for all of them. The errors

@@ -96,9 +96,7 @@ func (c *trailCheck) proved(f *segment.Frame, x *found) bool {
 		return false
 	}
 	try := s.tree.Clone()
-	for i := range x.hashes[0] {
-		try.Append(x.hashes[0][i])
-	}
+	try.AppendAll(x.hashes[0])
 	if try.Root() != f.Root {
 		return false
 	}

@@ -124,9 +124,7 @@ func (c *trailCheck) add(s *treeState, first uint64, hashes []suite.Hash) {
 		if s.tree.Size() != first {
 			s.lose()
 		} else {
-			for i := range hashes {
-				s.tree.Append(hashes[i])
-			}
+			s.tree.AppendAll(hashes)
 		}
 	}
 	if !s.off {
@@ -320,9 +318,7 @@ func (c *trailCheck) checkGap(s *treeState, from, to uint64) {
 				continue // the root decides
 			}
 			fold := tlog.NewTree(s.digest(), nil)
-			for i := range hashes {
-				fold.Append(hashes[i])
-			}
+			fold.AppendAll(hashes)
 			if fold.Root() != parents[n%tlog.TileWidth] {
 				c.tileFinding(s, Contradicted, tileChanged, t, "the tile and the one above it contradict each other")
 			}

@@ -204,10 +204,10 @@ func (c *tilesCheck) fetch(ctx context.Context, b *bundle) {
 			b.leaves = b.leaves[:b.width]
 		}
 	}
+	lines, ends := suite.Lines(b.leaves)
 	for i, s := range c.trees {
-		for _, leaf := range b.leaves {
-			b.hashes[i] = append(b.hashes[i], s.digest.LeafHash(leaf))
-		}
+		b.hashes[i] = make([]suite.Hash, len(ends))
+		s.digest.LeafHashes(b.hashes[i], lines, ends)
 		b.stored[i], b.tileEr[i] = c.tile(ctx, s, tlog.Tile{N: b.n, Width: b.width})
 	}
 }
@@ -347,11 +347,18 @@ func (c *tilesCheck) last(b *bundle) bool {
 // append adds hashes to the trees, and compares the kept checkpoints that end
 // among them.
 func (c *tilesCheck) append(first uint64, hashes [][]suite.Hash, kept []*mark) {
-	for j := range hashes[0] {
-		for i, s := range c.trees {
-			s.tree.Append(hashes[i][j])
+	size := first + uint64(len(hashes[0]))
+	for at := first; at < size; {
+		next := size
+		for _, m := range kept {
+			if m.Size > at {
+				next = min(next, m.Size)
+			}
 		}
-		at := first + uint64(j) + 1
+		for i, s := range c.trees {
+			s.tree.AppendAll(hashes[i][at-first : next-first])
+		}
+		at = next
 		for _, m := range kept {
 			if m.Size == at {
 				for _, s := range c.trees {
@@ -382,9 +389,7 @@ func (c *tilesCheck) confirmed(ctx context.Context, s *tileTree, b *bundle, hash
 		return false
 	}
 	fold := tlog.NewTree(s.digest, nil)
-	for i := range hashes {
-		fold.Append(hashes[i])
-	}
+	fold.AppendAll(hashes)
 	return fold.Root() == above[b.n%tlog.TileWidth]
 }
 
@@ -488,9 +493,7 @@ func (c *tilesCheck) compareRoot(ctx context.Context, o *opened, signed bool) {
 			if root == *declared[i] {
 				c.changedTile(s, s.doubtful, s.doubts)
 			} else {
-				for _, h := range s.doubtful.stored[i] {
-					s.before.Append(h)
-				}
+				s.before.AppendAll(s.doubtful.stored[i])
 				if root = s.before.Root(); i == 0 {
 					c.changedLeaves(s.doubtful, s.doubts)
 				}

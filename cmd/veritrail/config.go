@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-
-	"go.yaml.in/yaml/v3"
+	"strings"
 
 	"github.com/veritrail/veritrail/recorder"
 )
@@ -26,6 +23,25 @@ type config struct {
 	PublicTiles bool        `yaml:"public_tiles" json:"public_tiles,omitempty"` // entry bundles without the token
 	Allow       allowConfig `yaml:"allow" json:"allow"`
 	TLS         tlsConfig   `yaml:"tls" json:"tls"`
+	Log         logConfig   `yaml:"log" json:"log"`
+
+	Schemas []schemaConfig `yaml:"schemas" json:"schemas,omitempty"` // forms of JSON besides the event and the flat record
+}
+
+// schemaConfig is a form in which events arrive: docs/format/schemas.md.
+type schemaConfig struct {
+	Name  string            `yaml:"name" json:"name"`
+	File  string            `yaml:"file" json:"file"` // a JSON Schema
+	Match matchConfig       `yaml:"match" json:"match"`
+	Map   map[string]string `yaml:"map" json:"map,omitempty"`
+
+	text   []byte // what File holds
+	SHA256 string `yaml:"-" json:"sha256"` // of it
+}
+
+type matchConfig struct {
+	Member string `yaml:"member" json:"member,omitempty"`
+	Value  string `yaml:"value" json:"value,omitempty"`
 }
 
 type allowConfig struct {
@@ -42,10 +58,25 @@ const maxConfig = 1 << 20
 
 // loadConfig reads a configuration file; no name is an empty configuration.
 func loadConfig(name string) (*config, error) {
-	c := new(config)
 	if name == "" {
-		return c, nil
+		return new(config), nil
 	}
+	text, err := readConfig(name)
+	if err != nil {
+		return nil, err
+	}
+	c, t := parseConfig(text)
+	if len(t.problems) == 0 {
+		return c, c.readSchemas()
+	}
+	lines := []string{"configuration:"}
+	for _, p := range t.problems {
+		lines = append(lines, fmt.Sprintf("  %s:%s", name, p))
+	}
+	return nil, usageError("%s", strings.Join(lines, "\n"))
+}
+
+func readConfig(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, usageError("configuration: %w", err)
@@ -58,15 +89,33 @@ func loadConfig(name string) (*config, error) {
 	if len(text) > maxConfig {
 		return nil, usageError("configuration %s: more than %d bytes", name, maxConfig)
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	dec.KnownFields(true)
-	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return nil, usageError("configuration %s: %w", name, err)
+	return text, nil
+}
+
+// readSchemas reads the files that the configuration names.
+func (c *config) readSchemas() (err error) {
+	for i := range c.Schemas {
+		s := &c.Schemas[i]
+		if s.text, err = readBounded(s.File); err != nil {
+			return usageError("configuration: schemas: %s: %w", s.Name, err)
+		}
+		sum := sha256.Sum256(s.text)
+		s.SHA256 = hex.EncodeToString(sum[:])
 	}
-	if err := dec.Decode(new(config)); !errors.Is(err, io.EOF) {
-		return nil, usageError("configuration %s: more than one document", name)
+	return nil
+}
+
+func readBounded(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
 	}
-	return c, nil
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err == nil && len(text) > maxConfig {
+		err = fmt.Errorf("%s: more than %d bytes", name, maxConfig)
+	}
+	return text, err
 }
 
 // recorder is the part of the configuration that a trail is written by.
@@ -98,7 +147,20 @@ func (c *config) recorder(dir string) (recorder.Config, error) {
 	if err := rc.Allow.Check(); err != nil {
 		return rc, usageError("configuration: allow: %w", err)
 	}
+	rc.Shapes = c.shapes()
+	if err := recorder.CheckShapes(rc.Shapes); err != nil {
+		return rc, usageError("configuration: schemas: %w", err)
+	}
 	return rc, nil
+}
+
+// shapes are the forms of JSON that the configuration adds. Its files have been read.
+func (c *config) shapes() []recorder.Shape {
+	var all []recorder.Shape
+	for _, s := range c.Schemas {
+		all = append(all, recorder.Shape{Name: s.Name, Schema: s.text, Match: recorder.Match(s.Match), Map: s.Map})
+	}
+	return all
 }
 
 // digest identifies the configuration in effect.

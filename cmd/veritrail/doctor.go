@@ -1,12 +1,17 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -14,207 +19,367 @@ import (
 
 	"github.com/veritrail/veritrail/internal/checkpoint"
 	"github.com/veritrail/veritrail/internal/durable"
+	"github.com/veritrail/veritrail/internal/health"
 	"github.com/veritrail/veritrail/internal/keys"
 	"github.com/veritrail/veritrail/internal/trail"
 )
 
-// diagnosis is one thing that was looked at.
-type diagnosis struct {
-	Check  string `json:"check"`
-	Result string `json:"result"` // ok, warning, problem
-	Found  string `json:"found"`
-	Advice string `json:"advice,omitempty"`
-}
-
-const (
-	diagOK      = "ok"
-	diagWarning = "warning"
-	diagProblem = "problem"
-)
-
 func newDoctor() *cobra.Command {
 	var f struct {
-		data   string
-		asJSON bool
+		data, config, url, ca string
+		asJSON                bool
 	}
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what works on this machine for a trail, what does not, and what to do",
-		Long: `Looks at the trail's directory, disk, keys, lock, clock and checkpoints, and changes
-nothing but a scratch file that it writes and removes. Whether the events are
-unchanged is for veritrail verify to say. The exit code is 1 when there is a problem.`,
+		Long: `Looks at the trail's directory, disk, keys, lock, clock, checkpoints and limits, and
+changes nothing but a scratch file that it writes, syncs and removes. Each check is
+ok, warn (it works; look at it) or fail, and says what would be expected and what to
+do. With --url it also asks a server that runs whether it is ready.
+
+Whether the events are unchanged is for veritrail verify to say. The exit code is 1
+when a check fails.`,
+		Example: `  veritrail doctor --data trail
+  veritrail doctor --config veritrail.yaml --url https://audit.example:8790 --ca ca.pem`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := dataDir(f.data)
+			cfg, err := loadConfig(f.config)
 			if err != nil {
 				return err
 			}
-			found := diagnose(dir)
+			if f.data != "" {
+				cfg.Data = f.data
+			}
+			if cfg.Data, err = dataDir(cfg.Data); err != nil {
+				return err
+			}
+			found := diagnose(cfg)
+			if f.url != "" {
+				c, err := diagnoseServer(cmd.Context(), f.url, f.ca)
+				if err != nil {
+					return err
+				}
+				found = append(found, c)
+			}
 			if f.asJSON {
 				err = printJSON(cmd.OutOrStdout(), found)
 			} else {
-				w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-				for _, d := range found {
-					fmt.Fprintf(w, "%s\t%s\t%s\n", d.Result, d.Check, safe(d.Found))
-					if d.Advice != "" {
-						fmt.Fprintf(w, "\t\t→ %s\n", d.Advice)
-					}
-				}
-				err = w.Flush()
+				err = printChecks(cmd.OutOrStdout(), found)
 			}
 			if err != nil {
 				return err
 			}
-			if slices.ContainsFunc(found, func(d diagnosis) bool { return d.Result == diagProblem }) {
+			if slices.ContainsFunc(found, func(c health.Check) bool { return c.Result == health.Fail }) {
 				return &coded{exitNotHeld, errReported}
 			}
 			return nil
 		},
 	}
 	dataFlag(c, &f.data)
+	c.Flags().StringVar(&f.config, "config", "", "configuration `FILE`: for the data directory and the certificate")
+	c.Flags().StringVar(&f.url, "url", "", "ask the server at `URL`, too")
+	c.Flags().StringVar(&f.ca, "ca", "", "`FILE` with the certificates (PEM) to trust, with --url")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "as JSON")
 	return c
 }
 
-func diagnose(dir string) []diagnosis {
+func printChecks(out io.Writer, found []health.Check) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, c := range found {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", c.Result, c.Name, safe(c.Found))
+		if c.Result != health.OK && c.Expected != "" {
+			fmt.Fprintf(w, "\t\twant: %s\n", safe(c.Expected))
+		}
+		if c.Advice != "" {
+			fmt.Fprintf(w, "\t\t→ %s\n", safe(c.Advice))
+		}
+	}
+	return w.Flush()
+}
+
+// diagnose is everything that can be said of a trail and the machine under it.
+func diagnose(cfg *config) []health.Check {
+	clock := health.WatchClock()
+	dir := cfg.Data
+	machine := func(batch time.Time) []health.Check {
+		out := []health.Check{diagnoseClock(clock, dir, batch)}
+		if c, ok := certificateCheck(cfg, time.Now()); ok {
+			out = append(out, c)
+		}
+		out = append(out, diagnoseLimits()...)
+		return append(out, health.CPU())
+	}
 	id, err := trail.ReadIdentity(dir)
 	if errors.Is(err, trail.ErrNoTrail) {
-		return []diagnosis{{"trail", diagWarning, "none in " + dir, "begin one with: veritrail up"}}
+		c := health.Check{Name: "trail", Result: health.Warn, Found: "none in " + dir, Expected: "a trail", Advice: "begin one with: veritrail up"}
+		return append([]health.Check{c}, machine(time.Time{})...)
 	}
 	if err != nil {
-		return []diagnosis{{"trail", diagProblem, err.Error(), "restore trail.json from a backup"}}
+		c := health.Check{Name: "trail", Result: health.Fail, Found: err.Error(), Expected: "a trail", Advice: "restore trail.json from a backup"}
+		return append([]health.Check{c}, machine(time.Time{})...)
 	}
-	out := []diagnosis{{Check: "trail", Result: diagOK, Found: fmt.Sprintf("%s in %s, since %s", id.Origin, dir, id.Created.Format(time.RFC3339))}}
-	return append(out, diagnoseWriter(dir), diagnosePermissions(dir), diagnoseSpace(dir), diagnoseSync(dir), diagnoseSegment(dir),
-		diagnoseCheckpoint(dir), diagnoseKept(dir, id), diagnoseClock(dir))
+	out := []health.Check{{Name: "trail", Found: fmt.Sprintf("%s in %s, since %s", id.Origin, dir, id.Created.Format(time.RFC3339)), Expected: "a trail"}}
+	out = append(out, diagnoseWriter(dir), diagnosePermissions(dir))
+	out = append(out, diagnoseVolume(dir)...)
+	segment, batch := diagnoseSegment(dir)
+	out = append(out, diagnoseSync(dir), segment, diagnoseCheckpoint(dir), diagnoseKept(dir, id))
+	return append(out, machine(batch)...)
 }
 
-func diagnoseWriter(dir string) diagnosis {
-	owner, held, err := durable.LockOwner(filepath.Join(dir, trail.LockFile))
-	switch {
-	case err != nil:
-		return diagnosis{"writer", diagWarning, err.Error(), "the file is made when something writes to the trail"}
-	case held:
-		return diagnosis{"writer", diagOK, "running: " + owner, ""}
+// quickChecks are those that take no time and read no events.
+func quickChecks(cfg *config) []health.Check {
+	out := append([]health.Check{diagnosePermissions(cfg.Data)}, diagnoseVolume(cfg.Data)...)
+	clock := health.WatchClock()()
+	clock.Newest, clock.NewestWhat = newestCheckpoint(cfg.Data)
+	out = append(out, clock.Check())
+	if c, ok := certificateCheck(cfg, time.Now()); ok {
+		out = append(out, c)
 	}
-	return diagnosis{"writer", diagWarning, "none; the last was " + owner, "nothing is being recorded: veritrail up"}
+	return append(out, diagnoseLimits()...)
 }
 
-func diagnosePermissions(dir string) diagnosis {
-	for _, name := range []string{"", trail.KeysDir, trail.SegmentsDir, trail.TokenFile, trail.KeysDir + "/ed25519.key"} {
-		name = filepath.Join(dir, filepath.FromSlash(name))
-		others, err := durable.OthersCanRead(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return diagnosis{"permissions", diagProblem, err.Error(), ""}
-		}
-		if others {
-			return diagnosis{"permissions", diagProblem, name + " can be read by others", "chmod go= it"}
-		}
-	}
-	return diagnosis{"permissions", diagOK, "for the owner alone", ""}
-}
-
-func diagnoseSpace(dir string) diagnosis {
-	free, err := durable.FreeBytes(dir)
+// diagnoseWriter is about who holds the lock. The operating system lets go of
+// it when its holder ends, however: there are no stale locks, only names of
+// former holders.
+func diagnoseWriter(dir string) health.Check {
+	c := health.Check{Name: "writer", Expected: "one that runs"}
+	name := filepath.Join(dir, trail.LockFile)
+	owner, held, err := durable.LockOwner(name)
 	if err != nil {
-		return diagnosis{"space", diagProblem, err.Error(), ""}
+		c.Result, c.Found, c.Advice = health.Warn, err.Error(), "the file is made when something writes to the trail"
+		return c
 	}
-	d := diagnosis{"space", diagOK, count(free>>20) + " MB free", ""}
-	if free < 1<<30 {
-		d.Result, d.Advice = diagWarning, "make room: a full disk halts the trail"
+	if !held {
+		c.Result, c.Found, c.Advice = health.Warn, "none; the last was "+owner, "nothing is being recorded: veritrail up"
+		return c
 	}
-	return d
+	c.Found = "running: " + owner
+	if st, err := os.Stat(name); err == nil {
+		c.Found += ", since " + st.ModTime().UTC().Format(time.RFC3339) // when it wrote its name
+	}
+	var pid int
+	var host string
+	if _, err := fmt.Sscanf(owner, "pid %d on %s", &pid, &host); err != nil {
+		return c
+	}
+	here, err := os.Hostname()
+	if err != nil || here != host {
+		c.Result, c.Advice = health.Warn, "it is another machine's: let one machine alone use the directory"
+		return c
+	}
+	switch p, err := health.ReadProcess(pid); {
+	case errors.Is(err, os.ErrNotExist):
+		c.Result, c.Found, c.Advice = health.Warn, c.Found+"; no process of that number is seen from here", "it may run in a container: look for who has the directory's lock open"
+	case err == nil && p.Name != "":
+		c.Found += ": " + p.Name
+	}
+	return c
+}
+
+func diagnosePermissions(dir string) health.Check {
+	var names []string
+	for _, name := range []string{"", trail.KeysDir, trail.SegmentsDir, trail.TokenFile} {
+		names = append(names, filepath.Join(dir, name))
+	}
+	private, err := filepath.Glob(filepath.Join(dir, trail.KeysDir, "*.key"))
+	if err != nil {
+		private = nil // only of a pattern that is wrong
+	}
+	return health.Readers(append(names, private...))
+}
+
+func diagnoseVolume(dir string) []health.Check {
+	v, err := health.ReadVolume(dir)
+	if err != nil {
+		return []health.Check{health.Unknown("space", err, "1 GiB or more")}
+	}
+	return []health.Check{v.Space(), v.FileSystem()}
 }
 
 // diagnoseSync measures what an acknowledgement costs at the least.
-func diagnoseSync(dir string) diagnosis {
-	const rounds = 20
-	name := filepath.Join(dir, ".doctor")
-	took := make([]time.Duration, rounds)
-	for i := range took {
-		start := time.Now()
-		if err := durable.WriteFile(name, []byte("x")); err != nil {
-			return diagnosis{"sync", diagProblem, err.Error(), "the trail's directory must be writable"}
-		}
-		took[i] = time.Since(start)
+func diagnoseSync(dir string) health.Check {
+	const rounds = 100
+	cost, err := health.MeasureSync(dir, rounds)
+	if err != nil {
+		return health.Check{Name: "sync", Result: health.Fail, Found: err.Error(), Expected: "a directory that can be written", Advice: "the trail's directory must be writable"}
 	}
-	if err := os.Remove(name); err != nil {
-		return diagnosis{"sync", diagProblem, err.Error(), ""}
-	}
-	slices.Sort(took)
-	median := took[rounds/2]
-	d := diagnosis{"sync", diagOK, fmt.Sprintf("a synced file takes %s (median of %d)", median.Round(10*time.Microsecond), rounds), ""}
-	if median > 50*time.Millisecond {
-		d.Result, d.Advice = diagWarning, "a slow disk: events are acknowledged in groups, so this delays rather than limits them"
-	}
-	return d
+	return cost.Check()
 }
 
-func diagnoseSegment(dir string) diagnosis {
+func diagnoseLimits() []health.Check {
+	l, err := health.ReadLimits()
+	if err != nil {
+		return []health.Check{health.Unknown("open files", err, "")}
+	}
+	out := []health.Check{l.Files()}
+	if c, ok := l.Memory(); ok {
+		out = append(out, c)
+	}
+	return out
+}
+
+// diagnoseSegment reads the last segment, and says when its last batch was
+// written.
+func diagnoseSegment(dir string) (c health.Check, batch time.Time) {
+	c = health.Check{Name: "last segment", Expected: "whole frames, the roots that they name"}
+	const readOnly = "veritrail verify says more; the trail can only be read"
 	view, tail, err := trail.OpenView(dir)
 	if err != nil {
-		return diagnosis{"last segment", diagProblem, err.Error(), "veritrail verify says more; the trail can only be read"}
+		c.Result, c.Found, c.Advice = health.Fail, err.Error(), readOnly
+		return c, batch
 	}
 	defer view.Close()
-	found := count(view.Size()) + " events in the trail"
+	c.Found = count(view.Size()) + " events in the trail"
 	switch {
 	case tail.Err != nil:
-		return diagnosis{"last segment", diagProblem, found + "; behind them: " + tail.Err.Error(), "veritrail verify says more; the trail can only be read"}
+		c.Result, c.Found, c.Advice = health.Fail, c.Found+"; behind them: "+tail.Err.Error(), readOnly
 	case tail.Size > 0:
-		return diagnosis{"last segment", diagWarning, fmt.Sprintf("%s; behind them %d bytes of a write that was not acknowledged", found, tail.Size), "the next writer cuts them off and keeps a copy"}
+		c.Result = health.Warn
+		c.Found += fmt.Sprintf("; behind them %d bytes of a write that was not acknowledged", tail.Size)
+		c.Advice = "the next writer cuts them off and keeps a copy"
 	}
-	return diagnosis{"last segment", diagOK, found, ""}
+	if view.Size() == 0 {
+		return c, batch
+	}
+	_, place, err := view.Leaves().ReadPlace(view.Size() - 1)
+	if err != nil {
+		c.Result, c.Found, c.Advice = health.Fail, err.Error(), readOnly
+		return c, batch
+	}
+	return c, place.Time
 }
 
-func diagnoseCheckpoint(dir string) diagnosis {
+func diagnoseCheckpoint(dir string) health.Check {
+	c := health.Check{Name: "checkpoint", Expected: "one that the trail's keys signed"}
+	fail := func(err error) health.Check {
+		c.Result, c.Found, c.Advice = health.Fail, err.Error(), "veritrail verify says more"
+		return c
+	}
 	note, err := trail.ReadCheckpoint(dir)
 	if err == nil && note == nil {
-		return diagnosis{"checkpoint", diagWarning, "none yet", ""}
+		c.Result, c.Found, c.Advice = health.Warn, "none yet", "one is signed a second after the first event"
+		return c
 	}
 	if err != nil {
-		return diagnosis{"checkpoint", diagProblem, err.Error(), ""}
+		return fail(err)
 	}
 	trusted, _, err := keys.ReadVKeys(filepath.Join(dir, trail.KeysDir))
 	if err != nil {
-		return diagnosis{"checkpoint", diagProblem, err.Error(), ""}
+		return fail(err)
 	}
-	c, signatures, err := checkpoint.Open(note, trusted)
+	signed, signatures, err := checkpoint.Open(note, trusted)
 	if err != nil {
-		return diagnosis{"checkpoint", diagProblem, err.Error(), "veritrail verify says more"}
+		return fail(err)
 	}
-	return diagnosis{"checkpoint", diagOK, fmt.Sprintf("of %s events, %d signatures", count(c.Size), len(signatures)), ""}
+	c.Found = fmt.Sprintf("of %s events, %d signatures", count(signed.Size), len(signatures))
+	return c
 }
 
-func diagnoseKept(dir string, id trail.Identity) diagnosis {
+func diagnoseKept(dir string, id trail.Identity) health.Check {
+	c := health.Check{Name: "kept checkpoint", Expected: "the newest one, outside the trail's directory"}
 	note, name, err := readKept(id)
 	switch {
 	case err != nil:
-		return diagnosis{"kept checkpoint", diagProblem, err.Error(), ""}
+		c.Result, c.Found, c.Advice = health.Fail, err.Error(), "it must be readable and writable by who writes the trail"
+		return c
 	case note == nil:
-		return diagnosis{"kept checkpoint", diagWarning, "none on this machine", "keep one elsewhere: without it nobody can tell a trail set back to an older state"}
+		c.Result, c.Found = health.Warn, "none on this machine"
+		c.Advice = "keep one elsewhere: without it nobody can tell a trail set back to an older state"
+		return c
 	}
-	c, err := checkpoint.ParseUnverified(note)
+	kept, err := checkpoint.ParseUnverified(note)
 	if err != nil {
-		return diagnosis{"kept checkpoint", diagProblem, name + ": " + err.Error(), ""}
+		c.Result, c.Found, c.Advice = health.Fail, name+": "+err.Error(), "veritrail verify cannot compare with it: look who changed it"
+		return c
 	}
-	d := diagnosis{"kept checkpoint", diagOK, fmt.Sprintf("of %s events, in %s", count(c.Size), name), ""}
-	if published, err := trail.ReadCheckpoint(dir); err == nil && published != nil {
-		if p, err := checkpoint.ParseUnverified(published); err == nil && p.Size < c.Size {
-			d.Result, d.Advice = diagProblem, "the trail's own checkpoint is older: it was set back; run veritrail verify"
-		}
+	c.Found = fmt.Sprintf("of %s events, in %s", count(kept.Size), name)
+	published, err := trail.ReadCheckpoint(dir)
+	if err != nil || published == nil {
+		return c
 	}
-	return d
+	p, err := checkpoint.ParseUnverified(published)
+	switch {
+	case err != nil:
+	case p.Size < kept.Size:
+		c.Result, c.Found = health.Fail, c.Found+fmt.Sprintf("; the trail's own is of %s", count(p.Size))
+		c.Advice = "the trail was set back to an older state: run veritrail verify"
+	case p.Size > kept.Size && !written(dir): // while one writes, it may be a moment behind
+		c.Result, c.Found = health.Warn, c.Found+fmt.Sprintf("; the trail's own is of %s", count(p.Size))
+		c.Advice = "the last writer could not keep it, or was another user: veritrail up keeps it again"
+	}
+	return c
+}
+
+func written(dir string) bool {
+	_, held, err := durable.LockOwner(filepath.Join(dir, trail.LockFile))
+	return err == nil && held
 }
 
 // diagnoseClock compares the clock with what the trail saw last.
-func diagnoseClock(dir string) diagnosis {
-	now := time.Now()
-	info, err := os.Stat(filepath.Join(dir, trail.CheckpointFile))
-	if err == nil && info.ModTime().After(now.Add(time.Minute)) {
-		return diagnosis{"clock", diagProblem, fmt.Sprintf("it is %s, the checkpoint is of %s", now.Format(time.RFC3339), info.ModTime().Format(time.RFC3339)), "set the clock: events would go back in time"}
+func diagnoseClock(read func() health.Clock, dir string, batch time.Time) health.Check {
+	c := read()
+	c.Newest, c.NewestWhat = newestCheckpoint(dir)
+	if batch.After(c.Newest) {
+		c.Newest, c.NewestWhat = batch, "the newest batch of events"
 	}
-	return diagnosis{"clock", diagOK, now.Format(time.RFC3339), ""}
+	return c.Check()
+}
+
+// newestCheckpoint is when the newest checkpoint was written, as the file
+// system has it.
+func newestCheckpoint(dir string) (time.Time, string) {
+	st, err := os.Stat(filepath.Join(dir, trail.CheckpointFile))
+	if err != nil {
+		return time.Time{}, ""
+	}
+	return st.ModTime(), "the checkpoint's file"
+}
+
+// diagnoseServer asks a server that runs whether it records.
+func diagnoseServer(ctx context.Context, base, ca string) (health.Check, error) {
+	c := health.Check{Name: "server", Expected: "one that is ready"}
+	u, err := url.Parse(strings.TrimSuffix(base, "/"))
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return c, usageError("--url: want a URL, as http://127.0.0.1:8790")
+	}
+	u.User = nil // a password in it is for nobody's eyes
+	client, err := newHTTPClient(ca)
+	if err != nil {
+		return c, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.JoinPath("readyz").String(), nil)
+	if err != nil {
+		return c, usageError("--url: want a URL, as http://127.0.0.1:8790")
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		c.Result, c.Found, c.Advice = health.Fail, err.Error(), "begin one with: veritrail up"
+		return c, nil
+	}
+	defer resp.Body.Close()
+	c.Found = u.Host + ": ready"
+	if resp.StatusCode == http.StatusOK {
+		return c, nil
+	}
+	var answer struct {
+		Error struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	c.Result, c.Found, c.Advice = health.Fail, fmt.Sprintf("%s: %s", u.Host, resp.Status), "is it the address of a veritrail up?"
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil || json.Unmarshal(body, &answer) != nil || answer.Error.Code == "" {
+		return c, nil
+	}
+	c.Found += ": " + answer.Error.Message
+	switch answer.Error.Code {
+	case "read_only":
+		c.Advice = "the trail is damaged, and served for reading: veritrail verify says more"
+	case "halted":
+		c.Advice = "its disk failed or is full: make room; it goes on by itself"
+	}
+	return c, nil
 }

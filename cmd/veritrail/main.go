@@ -88,13 +88,14 @@ Begin with:
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError("%w\nsee: %s --help", err, cmd.CommandPath())
 	})
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.CompletionOptions.DisableDefaultCmd = true // newCompletion says more
 	root.AddCommand(
-		newUp(), newRecord(), newSearch(), newTail(), newShow(), newStats(), newVerify(), newExport(), newKeys(), newDoctor(), newVersion(),
+		newUp(), newRecord(), newSearch(), newTail(), newShow(), newStats(), newVerify(), newExport(), newKeys(), newDoctor(), newConfig(), newCompletion(), newVersion(),
 	)
 	for _, c := range root.Commands() {
 		codedArgs(c)
 	}
+	completeFlags(root)
 	return root
 }
 

@@ -19,8 +19,8 @@ import (
 
 func newRecord() *cobra.Command {
 	var f struct {
-		data, to, token, ca, config, origin, ack string
-		sm3                                      bool
+		data, to, token, ca, config, origin, ack, shape string
+		sm3                                             bool
 	}
 	c := &cobra.Command{
 		Use:   "record [flags] < events.jsonl",
@@ -31,6 +31,9 @@ which is made when it does not exist, or sends them to a server with --to.
 An event needs "act" and "sub"; id and ts are filled in:
 
   {"sub":{"user":"10086"},"act":"AUTH.LOGIN.FAIL","obj":{"api":"/login"},"ctx":{"ip":"192.0.2.7"}}
+
+A line with "event_type" is read as a flat record, and the configuration can add
+other forms with JSON Schemas of their own; --shape says which form all lines have.
 
 A rejected line is named on standard error with the JSON Pointer to what is
 wrong and the rule it breaks, never with a value; the other lines are recorded.
@@ -47,7 +50,7 @@ The exit code is 1 when lines were rejected, 3 when not all could be recorded.`,
 				if f.data != "" || f.origin != "" || f.sm3 || f.ack != "" {
 					return usageError("--to sends to a server: --data, --origin, --sm3 and --ack are the server's business")
 				}
-				return recordTo(cmd.Context(), cmd.InOrStdin(), f.to, f.token, f.ca)
+				return recordTo(cmd.Context(), cmd.InOrStdin(), f.to, f.token, f.ca, f.shape)
 			}
 			dir, err := dataDir(f.data)
 			if err != nil {
@@ -64,7 +67,7 @@ The exit code is 1 when lines were rejected, 3 when not all could be recorded.`,
 				return err
 			}
 			rc.SM3 = rc.SM3 || f.sm3
-			return recordInto(cmd.Context(), cmd.InOrStdin(), rc)
+			return recordInto(cmd.Context(), cmd.InOrStdin(), rc, f.shape)
 		},
 	}
 	dataFlag(c, &f.data)
@@ -74,6 +77,7 @@ The exit code is 1 when lines were rejected, 3 when not all could be recorded.`,
 	c.Flags().StringVar(&f.config, "config", "", "configuration `FILE`")
 	c.Flags().StringVar(&f.origin, "origin", "", "`NAME` of a trail that is made")
 	c.Flags().BoolVar(&f.sm3, "sm3", false, "give a trail that is made an SM3 tree and SM2 signatures too")
+	c.Flags().StringVar(&f.shape, "shape", "", "`NAME` of the form that the lines have: event, record, or one of the configuration (default: each line tells)")
 	c.Flags().StringVar(&f.ack, "ack", "", "when an event counts as recorded: durable, sealed or buffered (default durable)")
 	return c
 }
@@ -154,7 +158,10 @@ func (t *tally) finish(readErr error) error {
 }
 
 // recordInto records lines into a trail, with many events on their way at once.
-func recordInto(ctx context.Context, in io.Reader, cfg recorder.Config) error {
+func recordInto(ctx context.Context, in io.Reader, cfg recorder.Config, shape string) error {
+	if !cfg.KnowsShape(shape) {
+		return usageError("--shape %.64q: want event, record, or a name of schemas in the configuration", shape)
+	}
 	rec, kept, err := openKept(cfg)
 	if err != nil {
 		return explainOpen(err)
@@ -176,7 +183,7 @@ func recordInto(ctx context.Context, in io.Reader, cfg recorder.Config) error {
 	}()
 	lines := newLineReader(in)
 	for ctx.Err() == nil && lines.next() {
-		f, err := rec.RecordJSON(ctx, lines.text)
+		f, err := rec.RecordJSONAs(ctx, shape, lines.text)
 		if err == nil {
 			waiting <- f
 			continue

@@ -38,12 +38,16 @@ type poster struct {
 // recordTo sends events to a server. What it answered for is counted as
 // recorded; after an answer that never came, the lines of that request are
 // reported as not recorded, though some may be.
-func recordTo(ctx context.Context, in io.Reader, to, tokenFile, caFile string) error {
+func recordTo(ctx context.Context, in io.Reader, to, tokenFile, caFile, shape string) error {
 	u, err := url.Parse(strings.TrimSuffix(to, "/"))
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return usageError("--to %.200q: want a URL, as http://127.0.0.1:8790", to)
 	}
-	p := &poster{url: u.JoinPath("v1/events").String(), tally: newTally()}
+	u = u.JoinPath("v1/events")
+	if shape != "" {
+		u.RawQuery = url.Values{"shape": {shape}}.Encode()
+	}
+	p := &poster{url: u.String(), tally: newTally()}
 	if p.client, err = newHTTPClient(caFile); err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ const defaultListen = "127.0.0.1:8790"
 func newUp() *cobra.Command {
 	var f struct {
 		data, listen, config, origin string
+		logLevel, logFormat, logFile string
 		sm3, publicTiles, verbose    bool
 	}
 	c := &cobra.Command{
@@ -42,7 +43,12 @@ environment variables.
 
 Without TLS it listens on loopback addresses only. A program records with the API
 token, which lies in DATA/token. The newest checkpoint is also kept outside the
-data directory, so that verify can tell when the trail was set back.`,
+data directory, so that verify can tell when the trail was set back.
+
+The first interrupt or SIGTERM stops it in order: requests that have begun get their
+answers, and everything acknowledged is on disk and sealed. A second one ends it at
+once. SIGHUP makes it open its log file again, and read the log's level from the
+configuration file.`,
 		Example: `  veritrail up
   veritrail up --data trail --listen 127.0.0.1:9000
   veritrail up --config veritrail.yaml`,
@@ -61,12 +67,32 @@ data directory, so that verify can tell when the trail was set back.`,
 			if cfg.Data, err = dataDir(cfg.Data); err != nil {
 				return err
 			}
-			level := slog.LevelInfo
 			if f.verbose {
-				level = slog.LevelDebug
+				f.logLevel = cmp.Or(f.logLevel, "debug")
 			}
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-			return up(cmd.Context(), cmd.OutOrStdout(), cfg, log)
+			cfg.Log.Level, cfg.Log.Format, cfg.Log.File = cmp.Or(f.logLevel, cfg.Log.Level), cmp.Or(f.logFormat, cfg.Log.Format), cmp.Or(f.logFile, cfg.Log.File)
+			log, err := openLog(cfg.Log, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			reload := newReloads()
+			if log.file != nil {
+				reload.add("log file", log.file.Reopen)
+			}
+			if f.config != "" && f.logLevel == "" {
+				reload.add("log level", func() error {
+					again, err := loadConfig(f.config)
+					if err != nil {
+						return err
+					}
+					return log.setLevel(again.Log.Level)
+				})
+			}
+			err = up(cmd.Context(), cmd.OutOrStdout(), cfg, log.Logger, reload)
+			if err != nil && log.file != nil {
+				log.Error("ended", "problem", err) // standard error has it from main
+			}
+			return errors.Join(err, log.close())
 		},
 	}
 	c.Flags().StringVar(&f.data, "data", "", "the trail's directory (default: in $XDG_STATE_HOME or %LOCALAPPDATA%)")
@@ -75,12 +101,16 @@ data directory, so that verify can tell when the trail was set back.`,
 	c.Flags().StringVar(&f.origin, "origin", "", "`NAME` of a trail that is made")
 	c.Flags().BoolVar(&f.sm3, "sm3", false, "give a trail that is made an SM3 tree and SM2 signatures too")
 	c.Flags().BoolVar(&f.publicTiles, "public-tiles", false, "serve entry bundles, which hold the events, without the token")
-	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log every request")
+	c.Flags().StringVar(&f.logFile, "log-file", "", "write the program's own log to `FILE`, in files of bounded size, instead of standard error")
+	c.Flags().StringVar(&f.logFormat, "log-format", "", "text or json (default text)")
+	c.Flags().StringVar(&f.logLevel, "log-level", "", "debug, info, warn or error (default info)")
+	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log every request: --log-level debug")
 	return c
 }
 
-// up serves a trail until ctx ends.
-func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger) (err error) {
+// up serves a trail until ctx ends. Whoever can read a file of theirs again
+// while it runs adds that to reload.
+func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger, reload *reloads) (err error) {
 	tlsConfig, err := cfg.tlsConfig()
 	if err != nil {
 		return err
@@ -130,9 +160,14 @@ func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger) (err 
 		scheme = "https"
 	}
 	announce(out, cfg, &sc, scheme+"://"+listener.Addr().String())
+	announceDegraded(out, log, degraded(cfg))
+	log.Info("serving", "address", listener.Addr(), "trail", cfg.Data, "origin", sc.Origin, "version", versionInfo().Version)
+	ctx, settle := watch(ctx, log, rec, cfg.Data, reload)
+	defer settle()
 	if err := srv.Serve(ctx, listener, tlsConfig); err != nil {
 		return err
 	}
+	log.Info("stopping")
 	fmt.Fprintln(out, "stopping: everything acknowledged is on disk")
 	return nil
 }

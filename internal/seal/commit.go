@@ -76,9 +76,7 @@ func (l *Log) commit(b *batch) error {
 func (l *Log) writeEvents(b *batch, from, to int) error {
 	h := segment.FrameHeader{Kind: segment.Events, FirstLeaf: l.trees.Size(), Count: to - from}
 	for i, tree := range l.trees {
-		for _, leaf := range b.hashes[i][from:to] {
-			tree.Append(leaf)
-		}
+		tree.AppendAll(b.hashes[i][from:to])
 	}
 	l.prints = segment.AppendFingerprints(l.prints[:0], b.hashes[0][from:to])
 	start := 0

@@ -31,6 +31,7 @@ type answer struct {
 	Error    *problem `json:"error,omitempty"`
 	Results  []result `json:"results"`
 
+	shape   string            // that the request names
 	futures []recorder.Future // of the results, in their order
 	listed  int               // violations
 }
@@ -45,9 +46,10 @@ type result struct {
 }
 
 type violation struct {
-	Path  string `json:"path"`
-	Rule  string `json:"rule"`
-	Shape string `json:"shape,omitempty"`
+	Path    string `json:"path"`
+	Keyword string `json:"keyword,omitempty"`
+	Rule    string `json:"rule"`
+	Shape   string `json:"shape,omitempty"`
 }
 
 // ackGrace is how long acknowledgements are waited for when nobody seems to.
@@ -73,7 +75,11 @@ func (s *Server) postEvents(w http.ResponseWriter, r *http.Request) {
 		p.write(w)
 		return
 	}
-	a := &answer{Results: []result{}}
+	a := &answer{Results: []result{}, shape: r.URL.Query().Get("shape")}
+	if !s.cfg.Recorder.KnowsShape(a.shape) {
+		problemf(http.StatusBadRequest, "shape", "unknown shape; docs/format/schemas.md says which there are").write(w)
+		return
+	}
 	s.takeAll(r.Context(), a, http.MaxBytesReader(w, r.Body, s.cfg.MaxBody), lines)
 	s.settle(r.Context(), a)
 	if a.Error != nil {
@@ -145,7 +151,7 @@ func (s *Server) takeAll(ctx context.Context, a *answer, src io.Reader, lines bo
 
 // take hands one event over. It returns false when there is no use in going on.
 func (s *Server) take(ctx context.Context, a *answer, line int, text []byte) bool {
-	f, err := s.cfg.Recorder.RecordJSON(ctx, text)
+	f, err := s.cfg.Recorder.RecordJSONAs(ctx, a.shape, text)
 	res := result{Line: line}
 	p := s.recorderProblem(err)
 	switch {
@@ -178,7 +184,7 @@ func (a *answer) reject(res *result, err error) {
 	}
 	a.listed += n
 	for _, v := range invalid.Violations[:n] {
-		res.Violations = append(res.Violations, violation{v.Path, v.Rule, v.Shape})
+		res.Violations = append(res.Violations, violation{v.Path, v.Keyword, v.Rule, v.Shape})
 	}
 	res.More = len(invalid.Violations) - n
 }

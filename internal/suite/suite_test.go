@@ -3,6 +3,7 @@ package suite
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"math/rand/v2"
 	"os/exec"
 	"slices"
@@ -180,6 +181,62 @@ func TestLeafHashesHashesEachLineAlone(t *testing.T) {
 	}
 }
 
+func TestNodeHashesHashesEachPairAlone(t *testing.T) {
+	random := rand.NewChaCha8(Hash{3})
+	children := make([]Hash, 2*300)
+	for i := range children {
+		if _, err := random.Read(children[i][:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range []Digest{SHA256, SM3} {
+		for n := range 300 {
+			got := make([]Hash, n)
+			d.NodeHashes(got, children)
+			for i := range got {
+				if want := d.NodeHash(&children[2*i], &children[2*i+1]); got[i] != want {
+					t.Fatalf("%s: node %d of %d: got %x, want %x", d, i, n, got[i], want)
+				}
+			}
+		}
+	}
+}
+
+func TestLinesStandAsLeafHashesTakesThem(t *testing.T) {
+	leaves := [][]byte{[]byte("one"), nil, []byte("with\nline"), []byte("")}
+	lines, ends := Lines(leaves)
+	if want := "one\n\nwith\nline\n\n"; string(lines) != want || !slices.Equal(ends, []int{3, 4, 14, 15}) {
+		t.Errorf("got %q with ends %v, want %q", lines, ends, want)
+	}
+	for _, d := range []Digest{SHA256, SM3} {
+		got := make([]Hash, len(leaves))
+		d.LeafHashes(got, lines, ends)
+		for i, leaf := range leaves {
+			if want := d.LeafHash(leaf); got[i] != want {
+				t.Errorf("%s: leaf %d: got %x, want %x", d, i, got[i], want)
+			}
+		}
+	}
+}
+
+// A leaf's hash is on the way of every event.
+func TestHashesAllocateNothing(t *testing.T) {
+	lines, ends := Lines(make([][]byte, 100))
+	var nodes [100]Hash
+	children := make([]Hash, 200)
+	for _, d := range []Digest{SHA256, SM3} {
+		for name, f := range map[string]func(){
+			"LeafHash":   func() { d.LeafHash(lines) },
+			"LeafHashes": func() { d.LeafHashes(nodes[:], lines, ends) },
+			"NodeHashes": func() { d.NodeHashes(nodes[:], children) },
+		} {
+			if n := testing.AllocsPerRun(100, f); n > 0 {
+				t.Errorf("%s %s: %v allocations a call", d, name, n)
+			}
+		}
+	}
+}
+
 // Whatever the bytes are, the terminators among them too.
 func FuzzLeafHashes(f *testing.F) {
 	f.Add([]byte("one"), []byte("two"))
@@ -247,5 +304,41 @@ func TestSets(t *testing.T) {
 		if want := s == 1 || s == 3; (err == nil) != want {
 			t.Errorf("set %#02x: got %v", s, err)
 		}
+	}
+}
+
+// Sizes of leaves that a benchmark names; events are of about 400 bytes.
+func BenchmarkLeafHashes(b *testing.B) {
+	for _, d := range []Digest{SHA256, SM3} {
+		for _, size := range []int{100, 400, 4000} {
+			b.Run(fmt.Sprintf("%s/%d", d, size), func(b *testing.B) {
+				leaves := make([][]byte, 512)
+				for i := range leaves {
+					leaves[i] = bytes.Repeat([]byte{byte(i)}, size)
+				}
+				lines, ends := Lines(leaves)
+				dst := make([]Hash, len(ends))
+				b.SetBytes(int64(len(leaves) * size))
+				b.ReportAllocs()
+				for b.Loop() {
+					d.LeafHashes(dst, lines, ends)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(leaves)), "ns/leaf")
+			})
+		}
+	}
+}
+
+func BenchmarkNodeHashes(b *testing.B) {
+	for _, d := range []Digest{SHA256, SM3} {
+		b.Run(d.String(), func(b *testing.B) {
+			children := make([]Hash, 512)
+			dst := make([]Hash, 256)
+			b.ReportAllocs()
+			for b.Loop() {
+				d.NodeHashes(dst, children)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(dst)), "ns/node")
+		})
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
+	"slices"
 	"testing"
 
 	xtlog "golang.org/x/mod/sumdb/tlog"
@@ -314,4 +316,65 @@ func TestEachTileIsReadOnceForAProof(t *testing.T) {
 			}
 		}
 	}
+}
+
+// told is what a tree's full function was told.
+type told struct {
+	tile   Tile
+	hashes []suite.Hash
+}
+
+func TestAppendAllGrowsTheTreeOfAppend(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, d := range []suite.Digest{suite.SHA256, suite.SM3} {
+		var want, got []told
+		one := NewTree(d, func(tile Tile, hashes []suite.Hash) { want = append(want, told{tile, slices.Clone(hashes)}) })
+		all := NewTree(d, func(tile Tile, hashes []suite.Hash) { got = append(got, told{tile, slices.Clone(hashes)}) })
+		same := func() {
+			t.Helper()
+			if one.Size() != all.Size() || one.Root() != all.Root() {
+				t.Fatalf("%s: sizes %d and %d, roots %x and %x", d, one.Size(), all.Size(), one.Root(), all.Root())
+			}
+			if !reflect.DeepEqual(one.Edge(), all.Edge()) {
+				t.Fatalf("%s, size %d: the edges differ", d, one.Size())
+			}
+			if !reflect.DeepEqual(want, got) {
+				t.Fatalf("%s, size %d: the tiles differ, or their order", d, one.Size())
+			}
+			want, got = nil, nil
+		}
+		all.AppendAll(nil)
+		same()
+		for one.Size() < 70_000 { // past the first tile of level 1
+			n := random.IntN(20)
+			if random.IntN(4) == 0 {
+				n = random.IntN(3000)
+			}
+			leaves := make([]suite.Hash, n)
+			for i := range leaves {
+				leaves[i][0], leaves[i][1] = byte(random.Uint32()), byte(random.Uint32())
+				one.Append(leaves[i])
+			}
+			all.AppendAll(leaves)
+			same()
+		}
+	}
+}
+
+func BenchmarkAppendAll(b *testing.B) {
+	for _, d := range []suite.Digest{suite.SHA256, suite.SM3} {
+		for _, n := range []int{1, 16, 100, 512} {
+			b.Run(fmt.Sprintf("%s/%d", d, n), func(b *testing.B) { benchmarkAppendAll(b, d, n) })
+		}
+	}
+}
+
+func benchmarkAppendAll(b *testing.B, d suite.Digest, n int) {
+	leaves := make([]suite.Hash, n)
+	tree := NewTree(d, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		tree.AppendAll(leaves)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(leaves)), "ns/leaf")
 }

@@ -39,6 +39,9 @@ type Tree struct {
 	// full.
 	edge [][]suite.Hash
 	full func(Tile, []suite.Hash)
+	// nodes is room for AppendAll: the new nodes of a height and of the one
+	// above, each with a place in front for a left sibling.
+	nodes *[2][1 + TileWidth]suite.Hash
 }
 
 // NewTree is an empty tree. full, when not nil, is called with each tile that
@@ -79,32 +82,77 @@ func RestoreTree(d suite.Digest, size uint64, tiles TileReader, full func(Tile, 
 
 // Append adds one leaf.
 func (t *Tree) Append(leaf suite.Hash) {
-	t.push(0, leaf)
-	h := 0
-	for node := leaf; ; h++ {
-		if t.size>>h&1 == 0 {
-			t.stack[h] = node
-			break
-		}
-		node = t.digest.NodeHash(&t.stack[h], &node)
-		if (h+1)%TileHeight == 0 {
-			t.push((h+1)/TileHeight, node)
-		}
-	}
+	t.climb(0, leaf, t.size+1)
 	t.size++
 }
 
-func (t *Tree) push(level int, h suite.Hash) {
+// AppendAll adds leaves as Append would one by one, and tells of the same tiles in
+// the same order. It hashes the nodes of a level together.
+func (t *Tree) AppendAll(leaves []suite.Hash) {
+	for len(leaves) > 0 {
+		n := min(len(leaves), TileWidth-int(t.size%TileWidth))
+		if n == 1 {
+			t.Append(leaves[0])
+		} else {
+			t.appendWithin(leaves[:n])
+		}
+		leaves = leaves[n:]
+	}
+}
+
+// appendWithin adds leaves that stay within a tile of level 0.
+func (t *Tree) appendWithin(leaves []suite.Hash) {
+	size := t.size + uint64(len(leaves))
+	t.push(0, size, leaves...)
+	if t.nodes == nil {
+		t.nodes = new([2][1 + TileWidth]suite.Hash)
+	}
+	nodes, above := &t.nodes[0], &t.nodes[1]
+	n := copy(nodes[1:], leaves)
+	for h := 0; h < TileHeight; h++ {
+		children := nodes[1 : 1+n]
+		if t.size>>h&1 == 1 {
+			nodes[0] = t.stack[h]
+			children = nodes[:1+n]
+		}
+		if n = len(children) / 2; len(children)%2 == 1 {
+			t.stack[h] = children[2*n]
+		}
+		t.digest.NodeHashes(above[1:1+n], children[:2*n])
+		nodes, above = above, nodes
+	}
+	if n == 1 {
+		t.climb(TileHeight, nodes[1], size)
+	}
+	t.size = size
+}
+
+// climb adds a node at height h and those that it completes. size is that of the
+// tree afterwards.
+func (t *Tree) climb(h int, node suite.Hash, size uint64) {
+	for ; ; h++ {
+		if h%TileHeight == 0 {
+			t.push(h/TileHeight, size, node)
+		}
+		if t.size>>h&1 == 0 {
+			t.stack[h] = node
+			return
+		}
+		node = t.digest.NodeHash(&t.stack[h], &node)
+	}
+}
+
+// push adds hashes to the rightmost tile of a level, which they do not overrun.
+func (t *Tree) push(level int, size uint64, hashes ...suite.Hash) {
 	if level == len(t.edge) {
 		t.edge = append(t.edge, make([]suite.Hash, 0, TileWidth))
 	}
-	t.edge[level] = append(t.edge[level], h)
+	t.edge[level] = append(t.edge[level], hashes...)
 	if len(t.edge[level]) < TileWidth {
 		return
 	}
 	if t.full != nil {
-		leaves := t.size + 1 // the leaf being appended counts
-		t.full(Tile{Level: level, N: leaves>>(TileHeight*(level+1)) - 1, Width: TileWidth}, t.edge[level])
+		t.full(Tile{Level: level, N: size>>(TileHeight*(level+1)) - 1, Width: TileWidth}, t.edge[level])
 	}
 	t.edge[level] = t.edge[level][:0]
 }
@@ -145,7 +193,7 @@ func (t *Tree) Edge() map[Tile][]suite.Hash {
 // Clone is an independent copy that hands out no tiles.
 func (t *Tree) Clone() *Tree {
 	c := *t
-	c.full = nil
+	c.full, c.nodes = nil, nil
 	c.edge = make([][]suite.Hash, len(t.edge))
 	for i, hashes := range t.edge {
 		c.edge[i] = append(make([]suite.Hash, 0, TileWidth), hashes...)
@@ -153,12 +201,13 @@ func (t *Tree) Clone() *Tree {
 	return &c
 }
 
-// fold is the root of a perfect subtree over 1, 2, 4, … hashes.
+// fold is the root of a perfect subtree over 1, 2, 4, … up to TileWidth hashes.
 func fold(d suite.Digest, hashes []suite.Hash) suite.Hash {
-	if len(hashes) == 1 {
-		return hashes[0]
+	var one, other [TileWidth / 2]suite.Hash
+	for above, next := &one, &other; len(hashes) > 1; above, next = next, above {
+		n := len(hashes) / 2
+		d.NodeHashes(above[:n], hashes)
+		hashes = above[:n]
 	}
-	half := len(hashes) / 2
-	left, right := fold(d, hashes[:half]), fold(d, hashes[half:])
-	return d.NodeHash(&left, &right)
+	return hashes[0]
 }

@@ -357,9 +357,9 @@ func (h *Hasher) Replay(trees Trees, f *segment.Frame) error {
 			if !f.HasFingerprint(i, &hashes[0][i]) {
 				return fmt.Errorf("leaf %d: not what its fingerprint says", f.FirstLeaf+uint64(i))
 			}
-			for j, tree := range trees {
-				tree.Append(hashes[j][i])
-			}
+		}
+		for j, tree := range trees {
+			tree.AppendAll(hashes[j])
 		}
 	}
 	if !trees.HaveRoots(f.Root, f.SM3Root) {

@@ -67,6 +67,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "flip": flip, "events": events, "up": up, "kill-9": killHard, "interrupt": interrupt, "post": post,
 			"get": get, "lines": lines, "cut-bytes": cutBytes, "small-disk": smallDisk, "fill": fill, "await": await, "soon-intact": soonIntact,
+			"signal": sendSignal, "await-text": awaitText, "gets": gets,
 		},
 	})
 }
