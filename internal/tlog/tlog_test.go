@@ -274,6 +274,50 @@ func BenchmarkTreeAppend(b *testing.B) {
 	}
 }
 
+// counting counts how often each tile is read.
+type counting struct {
+	TileReader
+	reads map[Tile]int
+}
+
+func (c counting) ReadTile(t Tile) ([]suite.Hash, error) {
+	c.reads[t]++
+	return c.TileReader.ReadTile(t)
+}
+
+func TestEachTileIsReadOnceForAProof(t *testing.T) {
+	const size = 70_001
+	d := suite.SHA256
+	tiles := newMemory(d)
+	for i := range size {
+		tiles.tree.Append(d.LeafHash(leaf(i)))
+	}
+	for name, prove := range map[string]func(TileReader) error{
+		"inclusion":   func(r TileReader) error { _, err := InclusionProof(d, r, 777, size); return err },
+		"consistency": func(r TileReader) error { _, err := ConsistencyProof(d, r, 1001, size); return err },
+		"root": func(r TileReader) error {
+			root, err := RootAt(d, r, size)
+			if err == nil && root != tiles.tree.Root() {
+				t.Error("another root")
+			}
+			return err
+		},
+	} {
+		c := counting{tiles, make(map[Tile]int)}
+		if err := prove(c); err != nil {
+			t.Fatal(err)
+		}
+		if len(c.reads) < 2 {
+			t.Errorf("%s: only %d tiles were read", name, len(c.reads))
+		}
+		for tile, n := range c.reads {
+			if n > 1 {
+				t.Errorf("%s: %s was read %d times", name, tile.Path(), n)
+			}
+		}
+	}
+}
+
 // told is what a tree's full function was told.
 type told struct {
 	tile   Tile
@@ -333,48 +377,4 @@ func benchmarkAppendAll(b *testing.B, d suite.Digest, n int) {
 		tree.AppendAll(leaves)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(leaves)), "ns/leaf")
-}
-
-// counting counts how often each tile is read.
-type counting struct {
-	TileReader
-	reads map[Tile]int
-}
-
-func (c counting) ReadTile(t Tile) ([]suite.Hash, error) {
-	c.reads[t]++
-	return c.TileReader.ReadTile(t)
-}
-
-func TestEachTileIsReadOnceForAProof(t *testing.T) {
-	const size = 70_001
-	d := suite.SHA256
-	tiles := newMemory(d)
-	for i := range size {
-		tiles.tree.Append(d.LeafHash(leaf(i)))
-	}
-	for name, prove := range map[string]func(TileReader) error{
-		"inclusion":   func(r TileReader) error { _, err := InclusionProof(d, r, 777, size); return err },
-		"consistency": func(r TileReader) error { _, err := ConsistencyProof(d, r, 1001, size); return err },
-		"root": func(r TileReader) error {
-			root, err := RootAt(d, r, size)
-			if err == nil && root != tiles.tree.Root() {
-				t.Error("another root")
-			}
-			return err
-		},
-	} {
-		c := counting{tiles, make(map[Tile]int)}
-		if err := prove(c); err != nil {
-			t.Fatal(err)
-		}
-		if len(c.reads) < 2 {
-			t.Errorf("%s: only %d tiles were read", name, len(c.reads))
-		}
-		for tile, n := range c.reads {
-			if n > 1 {
-				t.Errorf("%s: %s was read %d times", name, tile.Path(), n)
-			}
-		}
-	}
 }
