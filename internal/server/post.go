@@ -66,6 +66,12 @@ type violation struct {
 // ackGrace is how long acknowledgements are waited for when nobody seems to.
 const ackGrace = 5 * time.Second
 
+// Events are seldom shorter, and requests seldom have more.
+const (
+	likelyText = 200
+	likelyMost = 5000
+)
+
 // statusClientGone is what nginx and others count a request as whose client did
 // not wait for the answer. No standard has a code for it.
 const statusClientGone = 499
@@ -92,7 +98,9 @@ func (s *Server) postEvents(w http.ResponseWriter, r *http.Request) {
 		p.write(w)
 		return
 	}
-	a := &answer{Results: []result{}}
+	// About as many as there may be, so that they need not be moved as they grow.
+	likely := int(min(max(r.ContentLength, 0)/likelyText+1, likelyMost))
+	a := &answer{Results: make([]result, 0, likely), ways: make([]way, 0, likely)}
 	var src io.Reader = http.MaxBytesReader(w, r.Body, s.cfg.MaxBody)
 	if coding != "" {
 		unpacked := openInflated(coding, src, s.cfg.MaxBody)
