@@ -39,7 +39,10 @@ func recordTo(ctx context.Context, in io.Reader, to toServer, cfg *config, shape
 		return usageError("--shape %q: want event, record, or a form that --config describes", shape)
 	}
 	t := newTally()
-	cc := client.Config{URL: to.url, CloseTimeout: time.Millisecond} // what is not acknowledged by then was given up
+	cc := client.Config{
+		URL: to.url, BatchEvents: 5000, BatchBytes: 8 << 20, QueueBytes: 16 << 20,
+		CloseTimeout: time.Millisecond, // what is not acknowledged by then was given up
+	}
 	if to.spool != "" {
 		cc.Spool, cc.Policy, cc.CloseTimeout = to.spool, client.AckSpool, to.wait
 		cc.Rejected = func(e *client.RejectedError) { t.rejectSpooled(e.ID, describeRejected(e)) }

@@ -68,6 +68,12 @@ type violation struct {
 // ackGrace is how long acknowledgements are waited for when nobody seems to.
 const ackGrace = 5 * time.Second
 
+// Events are seldom shorter, and requests seldom have more.
+const (
+	likelyText = 200
+	likelyMost = 5000
+)
+
 // statusClientGone is what nginx and others count a request as whose client did
 // not wait for the answer. No standard has a code for it.
 const statusClientGone = 499
@@ -94,7 +100,9 @@ func (s *Server) postEvents(w http.ResponseWriter, r *http.Request) {
 		p.write(w)
 		return
 	}
-	a := &answer{Results: []result{}, shape: r.URL.Query().Get("shape")}
+	// About as many as there may be, so that they need not be moved as they grow.
+	likely := int(min(max(r.ContentLength, 0)/likelyText+1, likelyMost))
+	a := &answer{Results: make([]result, 0, likely), ways: make([]way, 0, likely), shape: r.URL.Query().Get("shape")}
 	if !s.cfg.Recorder.KnowsShape(a.shape) {
 		problemf(http.StatusBadRequest, "shape", "unknown shape; docs/format/schemas.md says which there are").write(w)
 		return

@@ -434,6 +434,7 @@ func (s *Server) openStream(w http.ResponseWriter, r *http.Request, kind string)
 	}
 	st := &stream{w: w, rc: http.NewResponseController(w), s: s, head: r.Method == http.MethodHead}
 	_ = st.rc.SetReadDeadline(time.Time{}) // not every kind of connection has deadlines
+	_ = st.rc.SetWriteDeadline(time.Time{})
 	h := w.Header()
 	h.Set("Content-Type", kind)
 	h.Set("Cache-Control", "no-store")
@@ -443,7 +444,7 @@ func (s *Server) openStream(w http.ResponseWriter, r *http.Request, kind string)
 
 // send hands over what was gathered. After an error nothing more arrives.
 func (st *stream) send() error {
-	_ = st.rc.SetWriteDeadline(time.Now().Add(streamStall))
+	_ = st.rc.SetWriteDeadline(time.Now().Add(st.s.stall))
 	_, err := st.w.Write(st.b)
 	st.b = st.b[:0]
 	if err != nil {
@@ -452,6 +453,9 @@ func (st *stream) send() error {
 	if err := st.rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
+	// Over HTTP/2 a deadline that passes ends the stream, also while nothing is
+	// written.
+	_ = st.rc.SetWriteDeadline(time.Time{})
 	return nil
 }
 

@@ -460,7 +460,7 @@ type stuck struct {
 func (w *stuck) SetWriteDeadline(t time.Time) error { w.deadline = t; return nil }
 
 func (w *stuck) Write([]byte) (int, error) {
-	if w.deadline.IsZero() || time.Until(w.deadline) > streamStall {
+	if w.deadline.IsZero() || time.Until(w.deadline) > streamStall+time.Second {
 		return 0, errors.New("written without a deadline")
 	}
 	return 0, os.ErrDeadlineExceeded
@@ -478,6 +478,44 @@ func TestClientThatTakesNothingIsCutOff(t *testing.T) {
 		if w.deadline.IsZero() || len(s.srv.streams) != 0 || len(s.srv.looking) != 0 {
 			t.Errorf("%s: deadline %s, %d streams, %d searches", kind, w.deadline, len(s.srv.streams), len(s.srv.looking))
 		}
+	}
+}
+
+// TestQuietStreamLives: a bound for each piece must not end a stream that has
+// nothing to send. Over HTTP/2 it once did.
+func TestQuietStreamLives(t *testing.T) {
+	s := newSite(t)
+	s.fill(10)
+	s.srv.stall = 50 * time.Millisecond
+	for _, http2 := range []bool{false, true} {
+		ts := httptest.NewUnstartedServer(s.srv.Handler())
+		ts.EnableHTTP2 = http2
+		ts.Config.ReadTimeout, ts.Config.WriteTimeout = 100*time.Millisecond, 100*time.Millisecond
+		ts.StartTLS()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, ts.URL+"/v1/events", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+testToken)
+		req.Header.Set("Accept", typeSSE)
+		resp, err := ts.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := resp.ProtoMajor == 2; got != http2 {
+			t.Errorf("HTTP/%d", resp.ProtoMajor)
+		}
+		tail := &tailing{t, resp, bufio.NewScanner(resp.Body), func() {}}
+		for e, _ := tail.next(); e.event != "checkpoint"; e, _ = tail.next() {
+			t.Fatalf("%+v: %v", e, tail.lines.Err())
+		}
+		<-time.After(300 * time.Millisecond) // there is no condition for nothing to happen
+		s.post(event(1), "")
+		if _, hit := tail.nextHit(); hit.Leaf < 10 {
+			t.Errorf("leaf %d", hit.Leaf)
+		}
+		tail.close()
+		ts.Close()
 	}
 }
 

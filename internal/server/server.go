@@ -108,6 +108,7 @@ type Server struct {
 	window    *window
 	cursorKey []byte
 	streams   chan struct{} // holds a value for each stream that runs
+	stall     time.Duration // how long a stream's client may take nothing
 	stopping  chan struct{} // closed when Serve ends
 	stop      func()        // closes stopping, once
 }
@@ -137,7 +138,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, token: sha256.Sum256([]byte(cfg.Token)), cursorKey: cursorKey(cfg.Token),
-		looking: make(chan struct{}, lookups), streams: make(chan struct{}, maxStreams), stopping: make(chan struct{}), events: maxEvents,
+		looking: make(chan struct{}, lookups), streams: make(chan struct{}, maxStreams), stall: streamStall, stopping: make(chan struct{}),
+		events: maxEvents,
 	}
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.cfg.Token = "" // the digest is enough from here on
