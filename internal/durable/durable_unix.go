@@ -19,7 +19,19 @@ func syncDir(dir string) error {
 
 func rename(from, to string) error { return os.Rename(from, to) }
 
-func restrictDir(string) error { return nil } // Mkdir's mode did it
+func remove(name string) error { return os.Remove(name) }
+
+func mkdir(dir string) error { return os.Mkdir(dir, 0o700) }
+
+func createTemp(dir, pattern string) (*os.File, error) { return os.CreateTemp(dir, pattern) }
+
+func openOrCreate(name string) (*os.File, error) {
+	return os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the trail's directory is the caller's to choose
+}
+
+// Open opens a file for reading that a writer may replace or remove meanwhile:
+// what was opened stays readable, and the writer does not notice.
+func Open(name string) (*os.File, error) { return os.Open(name) }
 
 func lockFile(f *os.File) error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
