@@ -111,7 +111,7 @@ func diagnosePermissions(dir string) diagnosis {
 			return diagnosis{"permissions", diagProblem, err.Error(), ""}
 		}
 		if others {
-			return diagnosis{"permissions", diagProblem, name + " can be read by others", "chmod go= it"}
+			return diagnosis{"permissions", diagProblem, name + " can be read by others", "run " + durable.RestrictCommand(name)}
 		}
 	}
 	return diagnosis{"permissions", diagOK, "for the owner alone", ""}

@@ -90,7 +90,7 @@ Begin with:
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
-		newUp(), newRecord(), newSearch(), newTail(), newShow(), newStats(), newVerify(), newExport(), newKeys(), newDoctor(), newVersion(),
+		newUp(), newRecord(), newSearch(), newTail(), newShow(), newStats(), newVerify(), newExport(), newKeys(), newDoctor(), newService(), newVersion(),
 	)
 	for _, c := range root.Commands() {
 		codedArgs(c)

@@ -66,7 +66,7 @@ data directory, so that verify can tell when the trail was set back.`,
 				level = slog.LevelDebug
 			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-			return up(cmd.Context(), cmd.OutOrStdout(), cfg, log)
+			return up(cmd.Context(), cmd.OutOrStdout(), cfg, log, func() {})
 		},
 	}
 	c.Flags().StringVar(&f.data, "data", "", "the trail's directory (default: in $XDG_STATE_HOME or %LOCALAPPDATA%)")
@@ -79,8 +79,8 @@ data directory, so that verify can tell when the trail was set back.`,
 	return c
 }
 
-// up serves a trail until ctx ends.
-func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger) (err error) {
+// up serves a trail until ctx ends. It calls ready once it does.
+func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger, ready func()) (err error) {
 	tlsConfig, err := cfg.tlsConfig()
 	if err != nil {
 		return err
@@ -130,6 +130,7 @@ func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger) (err 
 		scheme = "https"
 	}
 	announce(out, cfg, &sc, scheme+"://"+listener.Addr().String())
+	ready() // whoever connects now waits in the listener's queue, no more
 	if err := srv.Serve(ctx, listener, tlsConfig); err != nil {
 		return err
 	}
@@ -192,7 +193,7 @@ func ensureToken(dir string) (string, error) {
 	b, err := os.ReadFile(name)
 	if err == nil {
 		if others, err := durable.OthersCanRead(name); err != nil || others {
-			return "", errors.Join(err, usageError("%s: others can read the API token: chmod 600 it, or delete it for a new one", name))
+			return "", errors.Join(err, usageError("%s: others can read the API token: run %s, or delete it for a new one", name, durable.RestrictCommand(name)))
 		}
 		if token := strings.TrimSpace(string(b)); len(token) >= 32 {
 			return token, nil

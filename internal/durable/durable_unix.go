@@ -5,6 +5,7 @@ package durable
 import (
 	"errors"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -58,4 +59,13 @@ func OthersCanRead(name string) (bool, error) {
 		return false, err
 	}
 	return st.Mode().Perm()&0o077 != 0, nil
+}
+
+// RestrictCommand is what a person types to have name for its owner alone.
+func RestrictCommand(name string) string {
+	mode := "600"
+	if st, err := os.Stat(name); err == nil && st.IsDir() {
+		mode = "700"
+	}
+	return "chmod " + mode + " '" + strings.ReplaceAll(name, "'", `'\''`) + "'"
 }

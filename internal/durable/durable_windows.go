@@ -331,3 +331,13 @@ func FreeBytes(dir string) (uint64, error) {
 	err = windows.GetDiskFreeSpaceEx(p, &free, nil, nil)
 	return free, err
 }
+
+// RestrictCommand is what a person types to have name for its owner alone.
+func RestrictCommand(name string) string {
+	all := "F"
+	if isDir(name) {
+		all = "(OI)(CI)F"
+	}
+	// By number: the names of the system and of the administrators are translated.
+	return `icacls "` + name + `" /inheritance:r /grant:r "%USERNAME%:` + all + `" *S-1-5-18:` + all + ` *S-1-5-32-544:` + all
+}
