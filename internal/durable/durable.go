@@ -141,7 +141,7 @@ func replaceFile(name string, data []byte, sync bool) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return rename(f.Name(), name)
+	return rename(f.Name(), name, sync)
 }
 
 func (osFS) SyncFile(name string) error {

@@ -44,8 +44,6 @@ func TestReplacedFileIsNeverSeenInPart(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 3 {
 			wg.Go(func() {
-				pause := time.NewTicker(20 * time.Millisecond)
-				defer pause.Stop()
 				for {
 					b, err := ReadFile(name)
 					if err != nil {
@@ -59,7 +57,7 @@ func TestReplacedFileIsNeverSeenInPart(t *testing.T) {
 					select {
 					case <-stop:
 						return
-					case <-pause.C:
+					case <-time.After(20 * time.Millisecond):
 					}
 				}
 			})

@@ -18,7 +18,8 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func rename(from, to string) error { return os.Rename(from, to) }
+// rename leaves it to syncDir to make the name durable.
+func rename(from, to string, _ bool) error { return os.Rename(from, to) }
 
 func remove(name string) error { return os.Remove(name) }
 

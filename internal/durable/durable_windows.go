@@ -18,27 +18,31 @@ func syncData(f *os.File) error { return f.Sync() } // FlushFileBuffers
 
 // syncDir has nothing to do, because a directory handle cannot be flushed
 // without admin rights and need not be. NTFS logs the change of a name in one
-// sequential log. A rename is written through (see rename), and flushing a file
+// sequential log. A rename can be written through (see rename), and flushing a file
 // writes the log up to that file's last change, its creation included.
 func syncDir(string) error { return nil }
 
 // rename replaces to by from. A reader that came by Open is not in its way
 // where the file system knows the semantics of POSIX (NTFS since Windows 10
 // 1607); anybody else who has either file open, such as a virus scanner, is
-// waited for.
-func rename(from, to string) error {
+// waited for. When it is written through, the new name is durable on return.
+func rename(from, to string, through bool) error {
 	fromPath, toPath, err := utf16Paths(from, to)
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
+	how := uint32(windows.MOVEFILE_REPLACE_EXISTING)
+	if through {
+		how |= windows.MOVEFILE_WRITE_THROUGH
+	}
 	err = patiently(patience, func() error {
-		err := windows.MoveFileEx(fromPath, toPath, windows.MOVEFILE_REPLACE_EXISTING|windows.MOVEFILE_WRITE_THROUGH)
+		err := windows.MoveFileEx(fromPath, toPath, how)
 		switch {
 		case !inUse(err):
 			return err
 		case isDir(to):
 			return windows.ERROR_ALREADY_EXISTS // which Windows, too, calls a denied access
-		case renamePOSIX(fromPath, to) == nil:
+		case renamePOSIX(fromPath, to, through) == nil:
 			return nil
 		}
 		return err
@@ -51,10 +55,12 @@ func rename(from, to string) error {
 
 // renamePOSIX takes the name away from a file that others have open; they keep
 // reading the old one.
-func renamePOSIX(from *uint16, to string) error {
-	// Written through, as MOVEFILE_WRITE_THROUGH does: the new name is durable when the call returns.
-	h, err := windows.CreateFile(from, windows.DELETE|windows.SYNCHRONIZE, shareAll, nil, windows.OPEN_EXISTING,
-		windows.FILE_FLAG_OPEN_REPARSE_POINT|windows.FILE_FLAG_WRITE_THROUGH, 0)
+func renamePOSIX(from *uint16, to string, through bool) error {
+	flags := uint32(windows.FILE_FLAG_OPEN_REPARSE_POINT)
+	if through {
+		flags |= windows.FILE_FLAG_WRITE_THROUGH // what MOVEFILE_WRITE_THROUGH does
+	}
+	h, err := windows.CreateFile(from, windows.DELETE|windows.SYNCHRONIZE, shareAll, nil, windows.OPEN_EXISTING, flags, 0)
 	if err != nil {
 		return err
 	}

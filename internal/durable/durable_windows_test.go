@@ -98,7 +98,7 @@ func TestAccessListsThatGrantOthers(t *testing.T) {
 		"O:" + me + "D:P(A;;0x1;;;BU)(A;;FA;;;" + me + ")": true, // FILE_READ_DATA
 		"O:" + me + "D:P(A;;0x2;;;AU)(A;;FA;;;" + me + ")": true, // FILE_WRITE_DATA
 		"O:" + me + "D:P(A;;GR;;;S-1-5-21-1-2-3-1001)":     true,
-		"O:" + me:                         true, // no list: everything to everybody
+		"O:" + me: true, // no list: everything to everybody
 	} {
 		sd, err := windows.SecurityDescriptorFromString(sddl)
 		if err != nil {

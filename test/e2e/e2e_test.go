@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,11 +21,14 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/veritrail/veritrail/internal/durable"
 )
 
 var program string // the built binary
 
 func TestMain(m *testing.M) {
+	interruptForParent()
 	dir, err := os.MkdirTemp("", "veritrail-e2e-*")
 	if err != nil {
 		panic(err)
@@ -33,12 +37,16 @@ func TestMain(m *testing.M) {
 	if runtime.GOOS == "windows" {
 		program += ".exe"
 	}
-	build := exec.Command("go", "build", "-o", program, "../../cmd/veritrail")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "building veritrail:", err)
-		os.Exit(1)
+	if built := os.Getenv("VERITRAIL_PROGRAM"); built != "" { // there is no Go where test/wine runs this
+		program = built
+	} else {
+		build := exec.Command("go", "build", "-o", program, "../../cmd/veritrail")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			fmt.Fprintln(os.Stderr, "building veritrail:", err)
+			os.Exit(1)
+		}
 	}
 	code := m.Run()
 	if err := os.RemoveAll(dir); err != nil {
@@ -67,6 +75,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "flip": flip, "events": events, "up": up, "kill-9": killHard, "interrupt": interrupt, "post": post,
 			"get": get, "lines": lines, "cut-bytes": cutBytes, "small-disk": smallDisk, "fill": fill, "await": await, "soon-intact": soonIntact,
+			"copy-tree": copyTree,
 		},
 	})
 }
@@ -135,6 +144,28 @@ func cutBytes(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()-n))
 }
 
+// copy-tree FROM TO: copies a directory, for the same owner alone.
+func copyTree(ts *testscript.TestScript, _ bool, args []string) {
+	from, to := ts.MkAbs(args[0]), ts.MkAbs(args[1])
+	ts.Check(filepath.WalkDir(from, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		below, err := filepath.Rel(from, name)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return durable.MkdirAll(filepath.Join(to, below))
+		}
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		return durable.WriteFile(filepath.Join(to, below), b)
+	}))
+}
+
 type started struct{}
 
 var address = regexp.MustCompile(`https?://127\.0\.0\.1:\d+`)
@@ -148,6 +179,7 @@ func up(ts *testscript.TestScript, _ bool, args []string) {
 	defer out.Close()
 	cmd := exec.Command(program, append([]string{"up", "--listen", "127.0.0.1:0"}, args[1:]...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), out, out
+	canInterrupt(cmd)
 	for _, key := range []string{"PATH", "HOME", "XDG_STATE_HOME", "LOCALAPPDATA", "CANARY"} {
 		cmd.Env = append(cmd.Env, key+"="+ts.Getenv(key))
 	}
@@ -275,7 +307,7 @@ func killHard(ts *testscript.TestScript, _ bool, args []string) {
 // interrupt NAME: ends it as Ctrl-C does; it must exit with 0.
 func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := process(ts, args[0])
-	ts.Check(cmd.Process.Signal(os.Interrupt))
+	ts.Check(sendInterrupt(cmd))
 	if err := cmd.Wait(); err != nil {
 		ts.Fatalf("after an interrupt: %v\n%s", err, ts.ReadFile(args[0]+".out"))
 	}
