@@ -7,8 +7,8 @@
 // that a test can make any single step fail before or after it took effect
 // (package faulty). Readers beside a writer use Open and ReadFile. Files and
 // directories are made for their owner alone: mode 0600 and 0700; on Windows
-// with a protected access list that names the user, the system and the
-// administrators, who could take the right in any case.
+// with a protected access list that names the user and the system, which like
+// root could take the right in any case.
 //
 // It knows nothing of what the bytes mean.
 package durable

@@ -229,20 +229,28 @@ func verbatim(abs string) string {
 	return `\\?\` + abs
 }
 
-// ownerOnly gives everything to this user, to the system and to administrators,
-// to nobody else, and lets nothing be inherited from above (P). It is in effect
-// from the file's first moment.
+// ownerOnly gives everything to this user and to the system, to nobody else, and
+// lets nothing be inherited from above (P). It is in effect from the file's
+// first moment. What the system itself makes belongs to the administrators.
 var ownerOnly = sync.OnceValues(func() (*windows.SecurityAttributes, error) {
 	user, err := currentUser()
 	if err != nil {
 		return nil, err
 	}
-	sd, err := windows.SecurityDescriptorFromString("D:P(A;OICI;FA;;;" + user.String() + ")(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)")
+	sd, err := windows.SecurityDescriptorFromString(ownerOnlyList(user))
 	if err != nil {
 		return nil, err
 	}
 	return &windows.SecurityAttributes{Length: uint32(unsafe.Sizeof(windows.SecurityAttributes{})), SecurityDescriptor: sd}, nil
 })
+
+func ownerOnlyList(user *windows.SID) string {
+	second := "SY"
+	if user.IsWellKnown(windows.WinLocalSystemSid) {
+		second = "BA"
+	}
+	return "D:P(A;OICI;FA;;;" + user.String() + ")(A;OICI;FA;;;" + second + ")"
+}
 
 var currentUser = sync.OnceValues(func() (*windows.SID, error) {
 	user, err := windows.GetCurrentProcessToken().GetTokenUser()

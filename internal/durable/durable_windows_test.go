@@ -123,9 +123,16 @@ func TestOwnerOnlyAccessList(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := sa.SecurityDescriptor.String()
-	want := "D:P(A;OICI;FA;;;" + user.String() + ")(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)"
+	want := "D:P(A;OICI;FA;;;" + user.String() + ")(A;OICI;FA;;;SY)"
 	if got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+	system, err := windows.StringToSid("S-1-5-18")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := ownerOnlyList(system), "D:P(A;OICI;FA;;;S-1-5-18)(A;OICI;FA;;;BA)"; got != want {
+		t.Errorf("of a service: got %s, want %s", got, want)
 	}
 	control, _, err := sa.SecurityDescriptor.Control()
 	if err != nil || control&windows.SE_DACL_PROTECTED == 0 {

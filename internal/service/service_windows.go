@@ -98,15 +98,24 @@ func (s *Service) install(context.Context) (err error) {
 	err = service.SetRecoveryActions([]mgr.RecoveryAction{restart(5 * time.Second), restart(5 * time.Second), restart(time.Minute)}, 24*60*60)
 	if err == nil {
 		// A program that ends with an error has failed as much as one that crashed.
-		err = service.SetRecoveryActionsOnNonCrashFailures(true)
+		err = knownSetting(service.SetRecoveryActionsOnNonCrashFailures(true))
 	}
 	if err == nil {
-		err = s.setPreshutdown(service)
+		err = knownSetting(s.setPreshutdown(service))
 	}
 	if err != nil {
 		return errors.Join(privilege(s.cfg.Name, err), service.Delete())
 	}
 	return nil
+}
+
+// knownSetting lets a refinement pass that this service manager does not know;
+// Wine's does not.
+func knownSetting(err error) error {
+	if errors.Is(err, windows.ERROR_INVALID_LEVEL) {
+		return nil
+	}
+	return err
 }
 
 // setPreshutdown lets the service have its time when the system goes down, too.
