@@ -118,8 +118,11 @@ func (s *Service) unit() (string, error) {
 		line("ReadWritePaths=%s", quote(s.cfg.DataDir))
 	}
 	line("ProtectHome=%s", protectHome(s.cfg))
+	if !mentions(s.cfg, "/tmp/", "/var/tmp/") {
+		line("PrivateTmp=yes")
+	}
 	for _, hardened := range []string{
-		"PrivateTmp=yes", "PrivateDevices=yes", "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes",
+		"PrivateDevices=yes", "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes",
 		"ProtectControlGroups=yes", "ProtectClock=yes", "ProtectHostname=yes", "RestrictNamespaces=yes", "RestrictRealtime=yes",
 		"RestrictSUIDSGID=yes", "LockPersonality=yes", "MemoryDenyWriteExecute=yes", "CapabilityBoundingSet=",
 		"RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX", "SystemCallArchitectures=native", "SystemCallFilter=@system-service",
@@ -136,14 +139,22 @@ func (s *Service) unit() (string, error) {
 // protectHome hides the home directories, unless the program or its data lie in
 // one: then they can be read.
 func protectHome(cfg Config) string {
+	if mentions(cfg, "/home/", "/root/", "/run/user/") {
+		return "read-only"
+	}
+	return "yes"
+}
+
+// mentions tells whether a path that the service uses begins with one of places.
+func mentions(cfg Config, places ...string) bool {
 	for _, path := range append([]string{cfg.Exe, cfg.DataDir}, cfg.Args...) {
-		for _, home := range []string{"/home/", "/root/", "/run/user/"} {
-			if strings.Contains(path, home) {
-				return "read-only"
+		for _, place := range places {
+			if strings.HasPrefix(path, place) {
+				return true
 			}
 		}
 	}
-	return "yes"
+	return false
 }
 
 // specifiers keeps % from being one (systemd.unit(5), SPECIFIERS).

@@ -30,7 +30,7 @@ var examples = map[string]Config{
 		Args: []string{"service", "run", "--name", "veritrail", "--data", "/var/lib/veritrail/trail"}, DataDir: "/var/lib/veritrail/trail",
 	},
 	"elsewhere": {
-		Name: "bank-trail", Description: "100% of $HOME", Exe: "/usr/bin/true", Account: "nobody", StopTimeout: 5 * time.Minute,
+		Name: "bank-trail", Description: "100% of $HOME", Exe: "/usr/bin/true", Account: "daemon", StopTimeout: 5 * time.Minute,
 		Args:    []string{"--data", `/srv/审计 data/100%/"x" \ $HOME`, "--listen", "127.0.0.1:0", ""},
 		DataDir: `/srv/审计 data/100%/"x" \ $HOME`,
 	},
