@@ -239,7 +239,7 @@ func newServiceRun(f *serviceFlags) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				defer file.Close() //nolint:errcheck // the log has no reader left to tell
+				defer file.Close()
 				out = file
 			}
 			log := slog.New(slog.NewTextHandler(out, nil))

@@ -87,11 +87,11 @@ func setName(h windows.Handle, to string) error {
 		return err
 	}
 	buf := make([]uint64, (unsafe.Sizeof(fileRenameInfo{})+uintptr(len(name))*2)/8+1) // aligned for the handle in it
-	info := (*fileRenameInfo)(unsafe.Pointer(&buf[0]))
+	info := (*fileRenameInfo)(unsafe.Pointer(&buf[0]))                                //nolint:gosec // G103: buf is longer, and aligned
 	info.flags = windows.FILE_RENAME_REPLACE_IF_EXISTS | windows.FILE_RENAME_POSIX_SEMANTICS
 	info.nameLength = uint32(len(name)-1) * 2
-	copy(unsafe.Slice(&info.name[0], len(name)), name)
-	return windows.SetFileInformationByHandle(h, windows.FileRenameInfoEx, (*byte)(unsafe.Pointer(&buf[0])), uint32(len(buf)*8))
+	copy(unsafe.Slice(&info.name[0], len(name)), name)                                                                           //nolint:gosec // G103: buf was made for it
+	return windows.SetFileInformationByHandle(h, windows.FileRenameInfoEx, (*byte)(unsafe.Pointer(&buf[0])), uint32(len(buf)*8)) //nolint:gosec // G103: as the call takes it
 }
 
 func remove(name string) error { return patiently(patience, func() error { return os.Remove(name) }) }
@@ -312,7 +312,7 @@ func grantsOthers(sd *windows.SECURITY_DESCRIPTOR) (bool, error) {
 		default:
 			return true, nil // of a kind that this does not know: not for the owner alone
 		}
-		sid := (*windows.SID)(unsafe.Pointer(&ace.SidStart))
+		sid := (*windows.SID)(unsafe.Pointer(&ace.SidStart)) //nolint:gosec // G103: where an entry's SID begins
 		trusted := sid.Equals(user) || owner != nil && sid.Equals(owner) || sid.IsWellKnown(windows.WinLocalSystemSid) ||
 			sid.IsWellKnown(windows.WinBuiltinAdministratorsSid) || sid.IsWellKnown(windows.WinCreatorOwnerSid) ||
 			sid.IsWellKnown(windows.WinCreatorOwnerRightsSid)

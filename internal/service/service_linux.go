@@ -37,7 +37,7 @@ func (s *Service) connect() error {
 }
 
 func systemctl(ctx context.Context, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "systemctl", args...)
+	cmd := exec.CommandContext(ctx, "systemctl", args...) //nolint:gosec // a verb and the name of a unit, which New checked
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()
@@ -112,7 +112,7 @@ func (s *Service) unit() (string, error) {
 	line("StateDirectory=%s", s.cfg.Name)
 	line("StateDirectoryMode=0700")
 	// What the program keeps outside its data, such as the newest checkpoint, goes to the state directory as well.
-	line("Environment=%s", quote("XDG_STATE_HOME="+stateRoot))
+	line("Environment=%s", quote("XDG_STATE_HOME="+state))
 	line("ProtectSystem=strict")
 	if !inState {
 		line("ReadWritePaths=%s", quote(s.cfg.DataDir))

@@ -15,12 +15,15 @@ import (
 
 // system is the service manager; each operation opens it anew, with the rights
 // that it needs.
-type system struct{}
+type system struct {
+	manager func(access uint32) (*mgr.Mgr, error)
+}
 
 func (s *Service) connect() error {
 	if s.cfg.PerUser {
 		return errors.New("service: Windows has no services of a single user")
 	}
+	s.system.manager = manager
 	return nil
 }
 
@@ -48,7 +51,7 @@ func manager(access uint32) (*mgr.Mgr, error) {
 
 // with calls do with the open service.
 func (s *Service) with(access uint32, do func(*mgr.Service) error) (err error) {
-	m, err := manager(windows.SC_MANAGER_CONNECT)
+	m, err := s.system.manager(windows.SC_MANAGER_CONNECT)
 	if err != nil {
 		return err
 	}
@@ -79,7 +82,7 @@ func privilege(place string, err error) error {
 }
 
 func (s *Service) install(context.Context) (err error) {
-	m, err := manager(windows.SC_MANAGER_CONNECT | windows.SC_MANAGER_CREATE_SERVICE)
+	m, err := s.system.manager(windows.SC_MANAGER_CONNECT | windows.SC_MANAGER_CREATE_SERVICE)
 	if err != nil {
 		return err
 	}
@@ -121,7 +124,7 @@ func knownSetting(err error) error {
 // setPreshutdown lets the service have its time when the system goes down, too.
 func (s *Service) setPreshutdown(service *mgr.Service) error {
 	info := struct{ milliseconds uint32 }{uint32(s.cfg.StopTimeout.Milliseconds())}
-	return windows.ChangeServiceConfig2(service.Handle, windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, (*byte)(unsafe.Pointer(&info)))
+	return windows.ChangeServiceConfig2(service.Handle, windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, (*byte)(unsafe.Pointer(&info))) //nolint:gosec // G103: as the call takes it
 }
 
 func (s *Service) start(ctx context.Context) error {

@@ -79,7 +79,7 @@ func TestUnitRunsAndNotifies(t *testing.T) {
 		t.Errorf("after SIGTERM: %v\n%s", err, said.String())
 	}
 	url := address.FindString(said.String())
-	if resp, err := http.Get(url + "/readyz"); err == nil { //nolint:noctx // refused at once
+	if resp, err := http.Get(url + "/readyz"); err == nil {
 		resp.Body.Close()
 		t.Errorf("%s still answers", url)
 	}

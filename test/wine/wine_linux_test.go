@@ -343,29 +343,9 @@ func TestFilesOfWindowsAreTheirOwnersAlone(t *testing.T) {
 	}
 }
 
-// keepWindows keeps a Windows running. When the last program ends, Wine ends it,
-// and its services with it.
-func keepWindows(t *testing.T) {
-	t.Helper()
-	cmd := exec.Command("./exec", "cmd.exe") // waits for commands
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // The service manager installs, starts, stops and removes the service. What was
 // recorded is sealed by the stop.
 func TestServiceOfWindows(t *testing.T) {
-	keepWindows(t)
 	dir := workDir(t)
 	state, data := filepath.Join(dir, "state"), filepath.Join(dir, "服务 数据", "trail")
 	s := windowsSystem()
@@ -450,7 +430,6 @@ func TestServiceOfWindows(t *testing.T) {
 
 // A service that cannot serve says so, and does not count as running.
 func TestServiceOfWindowsThatFails(t *testing.T) {
-	keepWindows(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
