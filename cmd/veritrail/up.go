@@ -225,17 +225,17 @@ func announce(out io.Writer, cfg *config, sc *server.Config, base string) {
 	}
 	data := ""
 	if state, err := dataDir(""); err != nil || state != cfg.Data {
-		data = " --data " + cfg.Data
+		data = " --data " + quoteArg(cfg.Data)
 	}
 	fmt.Fprintf(out, `
 record an event:
-  curl -H "Authorization: Bearer $(cat %s)" -d '{"sub":{"user":"u1"},"act":"AUTH.LOGIN.OK"}' %s/v1/events
+  %s
 find it, and check everything:
   %s search%s --where 'act=AUTH.*'
   %s verify%s
 
 stop with Ctrl-C
-`, token, base, self(), data, self(), strings.TrimPrefix(data, " --data"))
+`, recordExample(base, token), self(), data, self(), strings.TrimPrefix(data, " --data"))
 }
 
 // self is how this program was called, as people type it.
