@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/veritrail/veritrail"
+	"github.com/veritrail/veritrail/internal/durable"
 	"github.com/veritrail/veritrail/internal/suite"
 	"github.com/veritrail/veritrail/internal/tlog"
 	"github.com/veritrail/veritrail/internal/trail"
@@ -25,10 +26,14 @@ import (
 // killed.
 const crashDir = "VERITRAIL_CRASH_DIR"
 
+// notKilled is the exit code of a child that ended by itself. Windows gives 1
+// to one that was killed.
+const notKilled = 7
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDir); dir != "" {
 		fmt.Fprintln(os.Stderr, recordUntilKilled(dir))
-		os.Exit(1)
+		os.Exit(notKilled)
 	}
 	os.Exit(m.Run())
 }
@@ -158,7 +163,7 @@ func killOne(t *testing.T, dir string, random *rand.Rand, early bool) map[string
 		timer.Stop()
 	}
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() == 1 {
+	if !errors.As(err, &exit) || exit.ExitCode() == notKilled {
 		t.Fatalf("the child was not killed, it ended: %v, %s", err, stderr.String())
 	}
 	return acknowledged
@@ -284,10 +289,10 @@ func copyTree(from, to string) error {
 		if err != nil {
 			return err
 		}
-		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		if err := durable.MkdirAll(filepath.Dir(to)); err != nil {
 			return err
 		}
-		return os.WriteFile(to, b, 0o600)
+		return durable.WriteFile(to, b)
 	}
 	entries, err := os.ReadDir(from)
 	if err != nil {

@@ -185,7 +185,7 @@ func diagnosePermissions(dir string) health.Check {
 	if err != nil {
 		private = nil // only of a pattern that is wrong
 	}
-	return health.Readers(append(names, private...))
+	return health.Readers(append(names, private...), durable.RestrictCommand)
 }
 
 func diagnoseVolume(dir string) []health.Check {

@@ -91,7 +91,7 @@ Begin with:
 	root.CompletionOptions.DisableDefaultCmd = true // newCompletion says more
 	root.AddCommand(
 		newUp(), newRecord(), newSearch(), newTail(), newShow(), newStats(), newIndex(), newVerify(), newExport(), newKeys(),
-		newDoctor(), newConfig(), newCompletion(), newVersion(),
+		newDoctor(), newConfig(), newService(), newCompletion(), newVersion(),
 	)
 	for _, c := range root.Commands() {
 		codedArgs(c)

@@ -70,7 +70,7 @@ func readKept(id trail.Identity) (note []byte, name string, err error) {
 	if name, err = keptPath(id); err != nil {
 		return nil, "", err
 	}
-	note, err = os.ReadFile(name)
+	note, err = durable.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, name, nil
 	}

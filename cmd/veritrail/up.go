@@ -89,7 +89,7 @@ configuration file.`,
 					return log.setLevel(again.Log.Level)
 				})
 			}
-			err = up(cmd.Context(), cmd.OutOrStdout(), cfg, log.Logger, reload)
+			err = up(cmd.Context(), cmd.OutOrStdout(), cfg, log.Logger, reload, func() {})
 			if err != nil && log.file != nil {
 				log.Error("ended", "problem", err) // standard error has it from main
 			}
@@ -109,9 +109,9 @@ configuration file.`,
 	return c
 }
 
-// up serves a trail until ctx ends. Whoever can read a file of theirs again
-// while it runs adds that to reload.
-func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger, reload *reloads) (err error) {
+// up serves a trail until ctx ends, and calls ready once it does. Whoever can
+// read a file of theirs again while it runs adds that to reload.
+func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger, reload *reloads, ready func()) (err error) {
 	tlsConfig, err := cfg.tlsConfig(log)
 	if err != nil {
 		return err
@@ -174,6 +174,7 @@ func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger, reloa
 	log.Info("serving", "address", listener.Addr(), "trail", cfg.Data, "origin", sc.Origin, "version", versionInfo().Version)
 	ctx, settle := watch(ctx, log, rec, cfg.Data, reload)
 	defer settle()
+	ready() // whoever connects now waits in the listener's queue, no more
 	if err := srv.Serve(ctx, listener, tlsConfig); err != nil {
 		return err
 	}
@@ -260,7 +261,7 @@ func ensureToken(dir string) (string, error) {
 	b, err := os.ReadFile(name)
 	if err == nil {
 		if others, err := durable.OthersCanRead(name); err != nil || others {
-			return "", errors.Join(err, usageError("%s: others can read the API token: chmod 600 it, or delete it for a new one", name))
+			return "", errors.Join(err, usageError("%s: others can read the API token: run %s, or delete it for a new one", name, durable.RestrictCommand(name)))
 		}
 		if token := strings.TrimSpace(string(b)); len(token) >= 32 {
 			return token, nil
@@ -292,17 +293,17 @@ func announce(out io.Writer, cfg *config, sc *server.Config, base string) {
 	}
 	data := ""
 	if state, err := dataDir(""); err != nil || state != cfg.Data {
-		data = " --data " + cfg.Data
+		data = " --data " + quoteArg(cfg.Data)
 	}
 	fmt.Fprintf(out, `
 record an event:
-  curl -H "Authorization: Bearer $(cat %s)" -d '{"sub":{"user":"u1"},"act":"AUTH.LOGIN.OK"}' %s/v1/events
+  %s
 find it, and check everything:
   %s search%s --where 'act=AUTH.*'
   %s verify%s
 
 stop with Ctrl-C
-`, token, base, self(), data, self(), strings.TrimPrefix(data, " --data"))
+`, recordExample(base, token), self(), data, self(), strings.TrimPrefix(data, " --data"))
 }
 
 // self is how this program was called, as people type it.

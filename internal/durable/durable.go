@@ -5,13 +5,16 @@
 //
 // Everything the writing side of a trail does to a disk goes through FS, so
 // that a test can make any single step fail before or after it took effect
-// (package faulty). Files are made for their owner alone: mode 0600 and 0700,
-// on Windows a protected access list on the directory.
+// (package faulty). Readers beside a writer use Open and ReadFile. Files and
+// directories are made for their owner alone: mode 0600 and 0700; on Windows
+// with a protected access list that names the user and the system, which like
+// root could take the right in any case.
 //
 // It knows nothing of what the bytes mean.
 package durable
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -89,11 +92,8 @@ func (osFS) MkdirAll(dir string) error {
 		}
 	}
 	for i := len(missing) - 1; i >= 0; i-- {
-		if err := os.Mkdir(missing[i], 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := mkdir(missing[i]); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
-		}
-		if err := restrictDir(missing[i]); err != nil {
-			return fmt.Errorf("%s: restricting to its owner: %w", missing[i], err)
 		}
 		if err := syncDir(filepath.Dir(missing[i])); err != nil {
 			return err
@@ -121,7 +121,7 @@ func (osFS) WriteFile(name string, data []byte) error {
 func (osFS) WriteFileLazy(name string, data []byte) error { return replaceFile(name, data, false) }
 
 func replaceFile(name string, data []byte, sync bool) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*.tmp")
+	f, err := createTemp(filepath.Dir(name), "."+filepath.Base(name)+".*.tmp")
 	if err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func replaceFile(name string, data []byte, sync bool) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return rename(f.Name(), name)
+	return rename(f.Name(), name, sync)
 }
 
 func (osFS) SyncFile(name string) error {
@@ -158,10 +158,29 @@ func (osFS) SyncFile(name string) error {
 func (osFS) SyncDir(dir string) error { return syncDir(dir) }
 
 func (osFS) Remove(name string) error {
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
+}
+
+// ReadFile is os.ReadFile by Open.
+func ReadFile(name string) ([]byte, error) {
+	f, err := Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	// One byte more than there is, so that the end is seen without growing.
+	b := bytes.NewBuffer(make([]byte, 0, max(min(st.Size(), 1<<30), 0)+bytes.MinRead))
+	if _, err := b.ReadFrom(f); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
 }
 
 type osFile struct{ *os.File }

@@ -5,6 +5,7 @@ package durable
 import (
 	"errors"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,9 +18,22 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func rename(from, to string) error { return os.Rename(from, to) }
+// rename leaves it to syncDir to make the name durable.
+func rename(from, to string, _ bool) error { return os.Rename(from, to) }
 
-func restrictDir(string) error { return nil } // Mkdir's mode did it
+func remove(name string) error { return os.Remove(name) }
+
+func mkdir(dir string) error { return os.Mkdir(dir, 0o700) }
+
+func createTemp(dir, pattern string) (*os.File, error) { return os.CreateTemp(dir, pattern) }
+
+func openOrCreate(name string) (*os.File, error) {
+	return os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the trail's directory is the caller's to choose
+}
+
+// Open opens a file for reading that a writer may replace or remove meanwhile:
+// what was opened stays readable, and the writer does not notice.
+func Open(name string) (*os.File, error) { return os.Open(name) }
 
 func lockFile(f *os.File) error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -46,4 +60,13 @@ func OthersCanRead(name string) (bool, error) {
 		return false, err
 	}
 	return st.Mode().Perm()&0o077 != 0, nil
+}
+
+// RestrictCommand is what a person types to have name for its owner alone.
+func RestrictCommand(name string) string {
+	mode := "600"
+	if st, err := os.Stat(name); err == nil && st.IsDir() {
+		mode = "700"
+	}
+	return "chmod " + mode + " '" + strings.ReplaceAll(name, "'", `'\''`) + "'"
 }

@@ -20,7 +20,7 @@ type Lock struct{ f *os.File }
 // and writes who holds it into the file, for people. It does not wait: while
 // another process holds it the error is ErrLocked and says who.
 func AcquireLock(name string) (*Lock, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the trail's directory is the caller's to choose
+	f, err := openOrCreate(name)
 	if err != nil {
 		return nil, err
 	}

@@ -19,5 +19,3 @@ func readers(name string) ([]string, error) {
 	}
 	return who, nil
 }
-
-func restrictAdvice(name string) string { return "chmod go= " + name }

@@ -65,7 +65,3 @@ func accountName(sid *windows.SID) string {
 	}
 	return domain + `\` + account
 }
-
-func restrictAdvice(name string) string {
-	return `icacls "` + name + `" /inheritance:r /grant:r "%USERNAME%:(OI)(CI)F" "SYSTEM:(OI)(CI)F"`
-}

@@ -142,8 +142,9 @@ func short(d time.Duration) string {
 }
 
 // Readers judges who can read what must be the owner's alone: each of the
-// files and directories, which may be missing.
-func Readers(paths []string) Check {
+// files and directories, which may be missing. restrict is what a person types
+// to mend one.
+func Readers(paths []string, restrict func(name string) string) Check {
 	c := Check{Name: "permissions", Found: "for the owner alone", Expected: "for the owner alone"}
 	for _, name := range paths {
 		who, err := readers(name)
@@ -156,7 +157,7 @@ func Readers(paths []string) Check {
 		if len(who) > 0 {
 			first := c.Result == OK
 			finding := fmt.Sprintf("%s can be read by %s", name, joinAnd(who))
-			c.worsen(Fail, finding, restrictAdvice(name))
+			c.worsen(Fail, finding, restrict(name))
 			if first {
 				c.Found = finding
 			}

@@ -27,7 +27,7 @@ func TestOthersThatCanReadAreNamed(t *testing.T) {
 		if err := os.Chmod(name, mode); err != nil {
 			t.Fatal(err)
 		}
-		want(t, Readers([]string{dir, missing, name}), tt.want, tt.found)
+		want(t, Readers([]string{dir, missing, name}, mend), tt.want, tt.found)
 	}
 }
 

@@ -16,6 +16,9 @@ import (
 	"time"
 )
 
+// mend stands for the command that a person types.
+func mend(name string) string { return "mend " + name }
+
 func want(t *testing.T, c Check, r Result, found string) {
 	t.Helper()
 	if c.Result != r || !strings.Contains(c.Found, found) {

@@ -41,6 +41,6 @@ func makeFile(t *testing.T, name, sddl string) string {
 func TestOthersThatCanReadAreNamed(t *testing.T) {
 	mine := makeFile(t, "mine", "D:P(A;;FA;;;ME)(A;;FA;;;SY)")
 	open := makeFile(t, "open", "D:P(A;;FA;;;ME)(A;;FA;;;SY)(A;;FR;;;WD)")
-	want(t, Readers([]string{mine, mine + ".missing"}), OK, "for the owner alone")
-	want(t, Readers([]string{mine, open}), Fail, open+" can be read by ")
+	want(t, Readers([]string{mine, mine + ".missing"}, mend), OK, "for the owner alone")
+	want(t, Readers([]string{mine, open}, mend), Fail, open+" can be read by ")
 }

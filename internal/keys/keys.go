@@ -212,8 +212,8 @@ func (k kind) read(dir string) (checkpoint.Signer, error) {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
 	if open {
-		return nil, fmt.Errorf("keys: %s: other users may read this private key: run chmod 600 on it, "+
-			"and make new keys if somebody could have", name)
+		return nil, fmt.Errorf("keys: %s: other users may read this private key: run %s, "+
+			"and make new keys if somebody could have", name, durable.RestrictCommand(name))
 	}
 	s, err := checkpoint.ParseSigner(strings.TrimRight(string(text), "\r\n"))
 	if err != nil {

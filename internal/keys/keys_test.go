@@ -44,7 +44,7 @@ func read(t *testing.T, dir, name string) string {
 
 func write(t *testing.T, dir, name, data string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, name), []byte(data)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,7 +21,10 @@ import (
 // also of the recovery from the loss before, on disks that tear and reorder
 // what was not synced.
 func TestPowerLossTakesNothingThatWasPromised(t *testing.T) {
-	const trails, losses = 16, 20 // of each mode
+	trails, losses := uint64(16), 20 // of each mode
+	if testing.Short() && runtime.GOOS == "windows" {
+		trails = 3 // the losses are made above the system; where each takes long, Linux has taken them all
+	}
 	seed := uint64(time.Now().UnixNano())
 	for _, mode := range []struct {
 		name     string
@@ -29,7 +33,7 @@ func TestPowerLossTakesNothingThatWasPromised(t *testing.T) {
 	}{{"durable", false, 0}, {"durable, synced beside", false, 500}, {"buffered", true, 0}} {
 		t.Run(mode.name, func(t *testing.T) {
 			sum := lives{}
-			for n := range uint64(trails) {
+			for n := range trails {
 				u := &unlucky{buffered: mode.buffered, random: rand.New(rand.NewPCG(seed, n))}
 				u.cfg = newTrail(t, []suite.Digest{suite.SM3}[:n%2]...)
 				u.cfg.SegmentBytes, u.cfg.CheckpointLeaves, u.cfg.QueueBytes, u.cfg.Buffered = 20_000, 300, 6000, mode.buffered
@@ -48,9 +52,9 @@ func TestPowerLossTakesNothingThatWasPromised(t *testing.T) {
 				}
 			}
 			t.Logf("%d losses, %d of them while opening; %d tails cut; %d leaves kept, %d lost that nobody was promised",
-				trails*losses, sum.opening, sum.cuts, sum.kept, sum.gone)
+				int(trails)*losses, sum.opening, sum.cuts, sum.kept, sum.gone)
 			// A disk that tore nothing would have tested nothing.
-			if sum.opening == 0 || sum.cuts < 20 || sum.gone == 0 {
+			if sum.opening == 0 || sum.cuts < int(trails)*5/4 || sum.gone == 0 {
 				t.Errorf("too little went wrong: %+v", sum)
 			}
 		})

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/veritrail/veritrail/internal/durable"
 	"github.com/veritrail/veritrail/internal/segment"
 	"github.com/veritrail/veritrail/internal/tlog"
 )
@@ -174,7 +175,7 @@ type bundleEntry struct {
 }
 
 func openIndex(f SegmentFile) (*segmentIndex, error) {
-	file, err := os.Open(f.Path)
+	file, err := durable.Open(f.Path)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,8 @@ type Sealed struct {
 	*View
 	Note       []byte
 	Checkpoint checkpoint.Checkpoint
+
+	recent recentTiles
 }
 
 // Seal opens the note with the trusted keys. The checkpoint must be of this
@@ -26,7 +28,7 @@ func (v *View) Seal(note []byte, trusted []checkpoint.Verifier) (*Sealed, error)
 	if c.Size > v.size {
 		return nil, fmt.Errorf("the trail has %d leaves, its checkpoint %d: run veritrail verify", v.size, c.Size)
 	}
-	return &Sealed{v, note, c}, nil
+	return &Sealed{View: v, Note: note, Checkpoint: c}, nil
 }
 
 // Proof shows that one leaf is under a checkpoint.
@@ -51,7 +53,7 @@ func (s *Sealed) Prove(index uint64, leaf []byte) (Proof, error) {
 }
 
 func (s *Sealed) prove(d suite.Digest, index uint64, leaf []byte, root suite.Hash) ([]suite.Hash, error) {
-	path, err := tlog.InclusionProof(d, s.Tiles(d), index, s.Checkpoint.Size)
+	path, err := tlog.InclusionProof(d, recentReader{&s.recent, d, s.Tiles(d)}, index, s.Checkpoint.Size)
 	if err != nil {
 		return nil, err
 	}

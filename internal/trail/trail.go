@@ -224,9 +224,9 @@ type files struct {
 
 func (f files) ReadTile(t tlog.Tile) ([]suite.Hash, error) {
 	full := tlog.Tile{Level: t.Level, N: t.N, Width: tlog.TileWidth}
-	b, err := os.ReadFile(TilePath(f.dir, f.digest, full))
+	b, err := durable.ReadFile(TilePath(f.dir, f.digest, full))
 	if errors.Is(err, fs.ErrNotExist) && t != full {
-		b, err = os.ReadFile(TilePath(f.dir, f.digest, t))
+		b, err = durable.ReadFile(TilePath(f.dir, f.digest, t))
 		full.Width = t.Width
 	}
 	if err != nil {

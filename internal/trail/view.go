@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
+	"github.com/veritrail/veritrail/internal/durable"
 	"github.com/veritrail/veritrail/internal/segment"
 	"github.com/veritrail/veritrail/internal/suite"
 	"github.com/veritrail/veritrail/internal/tlog"
@@ -76,7 +76,7 @@ func OpenView(dir string) (*View, segment.Tail, error) {
 // openView is the view at the end of the last segment.
 func openView(dir string, last SegmentFile) (*View, segment.Tail, error) {
 	var tail segment.Tail
-	f, err := os.Open(last.Path)
+	f, err := durable.Open(last.Path)
 	if err != nil {
 		return nil, tail, err
 	}
@@ -210,7 +210,7 @@ func (r viewTiles) ReadTile(t tlog.Tile) ([]suite.Hash, error) {
 
 // ReadCheckpoint reads the newest checkpoint's note, nil when there is none.
 func ReadCheckpoint(dir string) ([]byte, error) {
-	b, err := os.ReadFile(filepath.Join(dir, CheckpointFile))
+	b, err := durable.ReadFile(filepath.Join(dir, CheckpointFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

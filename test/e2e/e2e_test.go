@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +21,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/veritrail/veritrail/internal/durable"
 )
 
 var program string // the built binary
@@ -32,6 +35,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	interruptForParent()
 	dir, err := os.MkdirTemp("", "veritrail-e2e-*")
 	if err != nil {
 		panic(err)
@@ -40,12 +44,16 @@ func TestMain(m *testing.M) {
 	if runtime.GOOS == "windows" {
 		program += ".exe"
 	}
-	build := exec.Command("go", "build", "-o", program, "../../cmd/veritrail")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "building veritrail:", err)
-		os.Exit(1)
+	if built := os.Getenv("VERITRAIL_PROGRAM"); built != "" { // there is no Go where test/wine runs this
+		program = built
+	} else {
+		build := exec.Command("go", "build", "-o", program, "../../cmd/veritrail")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			fmt.Fprintln(os.Stderr, "building veritrail:", err)
+			os.Exit(1)
+		}
 	}
 	code := m.Run()
 	if err := os.RemoveAll(dir); err != nil {
@@ -76,6 +84,7 @@ func TestScripts(t *testing.T) {
 			"get": get, "lines": lines, "cut-bytes": cutBytes, "small-disk": smallDisk, "fill": fill, "await": await, "soon-intact": soonIntact,
 			"signal": sendSignal, "await-text": awaitText, "gets": gets,
 			"junk": junk, "soon": soon,
+			"copy-tree": copyTree,
 		},
 	})
 }
@@ -168,6 +177,28 @@ func cutBytes(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()-n))
 }
 
+// copy-tree FROM TO: copies a directory, for the same owner alone.
+func copyTree(ts *testscript.TestScript, _ bool, args []string) {
+	from, to := ts.MkAbs(args[0]), ts.MkAbs(args[1])
+	ts.Check(filepath.WalkDir(from, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		below, err := filepath.Rel(from, name)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return durable.MkdirAll(filepath.Join(to, below))
+		}
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		return durable.WriteFile(filepath.Join(to, below), b)
+	}))
+}
+
 type started struct{}
 
 var address = regexp.MustCompile(`https?://127\.0\.0\.1:\d+`)
@@ -181,6 +212,7 @@ func up(ts *testscript.TestScript, _ bool, args []string) {
 	defer out.Close()
 	cmd := exec.Command(program, append([]string{"up", "--listen", "127.0.0.1:0"}, args[1:]...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), out, out
+	canInterrupt(cmd)
 	for _, key := range []string{"PATH", "HOME", "XDG_STATE_HOME", "LOCALAPPDATA", "CANARY"} {
 		cmd.Env = append(cmd.Env, key+"="+ts.Getenv(key))
 	}
@@ -308,7 +340,7 @@ func killHard(ts *testscript.TestScript, _ bool, args []string) {
 // interrupt NAME: ends it as Ctrl-C does; it must exit with 0.
 func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := process(ts, args[0])
-	ts.Check(cmd.Process.Signal(os.Interrupt))
+	ts.Check(sendInterrupt(cmd))
 	if err := cmd.Wait(); err != nil {
 		ts.Fatalf("after an interrupt: %v\n%s", err, ts.ReadFile(args[0]+".out"))
 	}
