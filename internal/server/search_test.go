@@ -498,7 +498,7 @@ func TestQuietStreamLives(t *testing.T) {
 		}
 		req.Header.Set("Authorization", "Bearer "+testToken)
 		req.Header.Set("Accept", typeSSE)
-		resp, err := ts.Client().Do(req)
+		resp, err := ts.Client().Do(req) //nolint:bodyclose // tailing.close does
 		if err != nil {
 			t.Fatal(err)
 		}
