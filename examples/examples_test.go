@@ -5,10 +5,11 @@
 //	go run ./zerolog
 //	go run ./nethttp
 //	go run ./grpc
+//	go run ./client -url http://127.0.0.1:8790 -token-file t1/token
 //	curl/record.sh http://127.0.0.1:8790 t1/token
 //
-// The first five make a trail in the directory that they are given, or in a new one, and say how to check it. The last
-// records into a running `veritrail up`. The tests here run all of them as a user would, verify the trails they leave, and
+// The first five make a trail in the directory that they are given, or in a new one, and say how to check it. The last two
+// record into a running `veritrail up`. The tests here run all of them as a user would, verify the trails they leave, and
 // search them for what they recorded.
 //
 // It is a module of its own: what the examples need is no part of the product.
@@ -70,6 +71,10 @@ var examples = []example{
 		{[]string{"act=NET.RPC", "ctx.phase=outcome", "ctx.rpc=server_stream", "ctx.code=Canceled", "ctx.received=1"}, 1},
 		{[]string{"act=ACCESS.RPC", "ctx.rpc=server_stream", "ctx.sent=1"}, 1},
 		{[]string{"act=*"}, 9},
+	}},
+	{"client", recordsThroughClient, []find{
+		{[]string{"act=DATA.ACCOUNT.READ", "sub.user=10086", "obj.table=account"}, 2},
+		{[]string{"act=DATA.ACCOUNT.READ", "obj.row=2"}, 1},
 	}},
 }
 
@@ -139,6 +144,15 @@ func recordsOver(command func(url, tokenFile string) []string) func(*testing.T, 
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
+}
+
+// recordsThroughClient runs the example that keeps events on disk while the server is away.
+func recordsThroughClient(t *testing.T, vt program, data string) {
+	t.Helper()
+	spool := filepath.Join(t.TempDir(), "spool")
+	recordsOver(func(url, tokenFile string) []string {
+		return []string{build(t, ".", "./client"), "-url", url, "-token-file", tokenFile, "-spool", spool, "-events", "2"}
+	})(t, vt, data)
 }
 
 // build builds the program in dir of a module, and returns where it is.

@@ -2,7 +2,7 @@
 // on while that is away:
 //
 //	veritrail up &
-//	go run ./examples/client -token-file "$HOME/.local/state/veritrail/trail/token"
+//	cd examples && go run ./client -token-file "$HOME/.local/state/veritrail/trail/token"
 package main
 
 import (
@@ -23,16 +23,17 @@ func main() {
 	url := flag.String("url", "http://127.0.0.1:8790", "where `veritrail up` listens")
 	tokenFile := flag.String("token-file", "token", "file with its API token")
 	spool := flag.String("spool", "spool", "directory for events that can't be sent now")
+	events := flag.Int("events", 0, "end after so many events (0: when it is interrupted)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *url, *tokenFile, *spool); err != nil {
+	if err := run(ctx, *url, *tokenFile, *spool, *events); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1) //nolint:gocritic // the signal handler ends with the process
 	}
 }
 
-func run(ctx context.Context, url, tokenFile, spool string) (err error) {
+func run(ctx context.Context, url, tokenFile, spool string, events int) (err error) {
 	c, err := client.New(client.Config{
 		URL: url, TokenFile: tokenFile, Spool: spool,
 		Policy: client.AckSpool, // this program must not stop because the audit server does
@@ -49,11 +50,11 @@ func run(ctx context.Context, url, tokenFile, spool string) (err error) {
 			err = errors.Join(err, closed)
 		}
 	}()
-	return work(ctx, c)
+	return work(ctx, c, events)
 }
 
 // work is business code: it knows an EventRecorder, and not how it records.
-func work(ctx context.Context, trail veritrail.EventRecorder) error {
+func work(ctx context.Context, trail veritrail.EventRecorder, events int) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for n := 1; ; n++ {
@@ -63,6 +64,9 @@ func work(ctx context.Context, trail veritrail.EventRecorder) error {
 		})
 		if err != nil && ctx.Err() == nil {
 			return err // no access without its record
+		}
+		if n == events {
+			return nil
 		}
 		select {
 		case <-tick.C:
