@@ -118,7 +118,7 @@ func (s *Service) unit() (string, error) {
 		line("ReadWritePaths=%s", quote(s.cfg.DataDir))
 	}
 	line("ProtectHome=%s", protectHome(s.cfg))
-	if !mentions(s.cfg, "/tmp/", "/var/tmp/") {
+	if !mentions(s.cfg, "/tmp", "/var/tmp") {
 		line("PrivateTmp=yes")
 	}
 	for _, hardened := range []string{
@@ -139,17 +139,17 @@ func (s *Service) unit() (string, error) {
 // protectHome hides the home directories, unless the program or its data lie in
 // one: then they can be read.
 func protectHome(cfg Config) string {
-	if mentions(cfg, "/home/", "/root/", "/run/user/") {
+	if mentions(cfg, "/home", "/root", "/run/user") {
 		return "read-only"
 	}
 	return "yes"
 }
 
-// mentions tells whether a path that the service uses begins with one of places.
+// mentions tells whether a path that the service uses lies in one of places.
 func mentions(cfg Config, places ...string) bool {
 	for _, path := range append([]string{cfg.Exe, cfg.DataDir}, cfg.Args...) {
 		for _, place := range places {
-			if strings.HasPrefix(path, place) {
+			if strings.HasPrefix(path, place+"/") {
 				return true
 			}
 		}
