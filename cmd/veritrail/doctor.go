@@ -20,6 +20,7 @@ import (
 	"github.com/veritrail/veritrail/internal/checkpoint"
 	"github.com/veritrail/veritrail/internal/durable"
 	"github.com/veritrail/veritrail/internal/health"
+	"github.com/veritrail/veritrail/internal/index"
 	"github.com/veritrail/veritrail/internal/keys"
 	"github.com/veritrail/veritrail/internal/trail"
 )
@@ -122,7 +123,7 @@ func diagnose(cfg *config) []health.Check {
 	out = append(out, diagnoseWriter(dir), diagnosePermissions(dir))
 	out = append(out, diagnoseVolume(dir)...)
 	segment, batch := diagnoseSegment(dir)
-	out = append(out, diagnoseSync(dir), segment, diagnoseCheckpoint(dir), diagnoseKept(dir, id))
+	out = append(out, diagnoseSync(dir), segment, diagnoseCheckpoint(dir), diagnoseKept(dir, id), diagnoseIndex(dir))
 	return append(out, machine(batch)...)
 }
 
@@ -173,6 +174,30 @@ func diagnoseWriter(dir string) health.Check {
 	case err == nil && p.Name != "":
 		c.Found += ": " + p.Name
 	}
+	return c
+}
+
+// diagnoseIndex is about the speed of searches alone.
+func diagnoseIndex(dir string) health.Check {
+	c := health.Check{Name: "index", Found: "none", Expected: "one that is whole, where searches must be fast", Advice: "veritrail up keeps one; without it: veritrail index build"}
+	leaves := trail.NewLeaves(dir)
+	defer leaves.Close()
+	x, err := index.OpenReader(dir, leaves)
+	if err != nil {
+		c.Result, c.Found = health.Warn, err.Error()
+		return c
+	}
+	defer x.Close()
+	st := x.Status()
+	if st.Indexed == 0 && !index.Kept(dir) {
+		return c
+	}
+	c.Found = st.String()
+	if st.Rebuilding() || st.Failed > 0 {
+		c.Result = health.Warn
+		return c
+	}
+	c.Advice = ""
 	return c
 }
 

@@ -143,12 +143,14 @@ func up(ctx context.Context, out io.Writer, cfg *config, log *slog.Logger, reloa
 			return errIndex
 		}
 		defer func() { err = errors.Join(err, idx.Close()) }()
-		sc.Searcher = idx
+		sc.Searcher, sc.Index = idx, indexState(idx, cfg.Index.Off)
 	case errors.Is(err, recorder.ErrDamaged), errors.Is(err, recorder.ErrBehindCheckpoint):
 		log.Error("the trail cannot be written any more; serving it for reading", "problem", err)
-		if err := readOnly(&sc, cfg.Data, err); err != nil {
-			return err
+		idx, errRead := readOnly(&sc, cfg.Data, err)
+		if errRead != nil {
+			return errRead
 		}
+		defer func() { err = errors.Join(err, idx.Close()) }()
 	default:
 		return explainOpen(err)
 	}
@@ -206,22 +208,41 @@ func openIndex(cfg *config, rec *recorder.Recorder, log *slog.Logger) (*index.In
 	return idx, nil
 }
 
-// readOnly prepares to serve a trail that is not written.
-func readOnly(sc *server.Config, dir string, problem error) error {
+// indexState tells the server how far the index is. One that is switched off is
+// as it should be.
+func indexState(idx *index.Index, off bool) func() server.IndexState {
+	return func() server.IndexState {
+		st := idx.Status()
+		out := server.IndexState{Lag: st.Lag}
+		if st.Rebuilding() && !off {
+			out.Rebuilding = st.String()
+		}
+		return out
+	}
+}
+
+// readOnly prepares to serve a trail that is not written, and searches it with
+// what index there is.
+func readOnly(sc *server.Config, dir string, problem error) (*index.Index, error) {
 	view, _, err := trail.OpenView(dir)
 	if err != nil {
-		return &coded{exitNotHeld, errors.Join(problem, err)}
+		return nil, &coded{exitNotHeld, errors.Join(problem, err)}
 	}
 	id, err := trail.ReadIdentity(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_, vkeys, err := keys.ReadVKeys(filepath.Join(dir, trail.KeysDir))
 	if err != nil {
-		return err
+		return nil, err
+	}
+	idx, err := index.OpenReader(dir, view.Leaves())
+	if err != nil {
+		return nil, err
 	}
 	sc.Problem, sc.View, sc.VKeys, sc.Origin = problem, func() *trail.View { return view }, vkeys, id.Origin
-	return nil
+	sc.Searcher = idx
+	return idx, nil
 }
 
 // recordStart puts on record that the trail is served, how, and where.

@@ -334,24 +334,27 @@ func TestDamageUnderLoad(t *testing.T) {
 	w.record(1500)
 	x := open(t, w.config())
 	untilIndexed(t, x)
-	stop, done := make(chan struct{}), make(chan struct{})
+	// So many batches for each look at it: a look compares with a scan of
+	// everything, and must not be left further behind each time.
+	load, done := make(chan struct{}, 8), make(chan struct{})
 	go func() {
 		defer close(done)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				w.record(97)
-			}
+		for range load {
+			w.record(97)
 		}
 	}()
+	more := func() {
+		for len(load) < cap(load) {
+			load <- struct{}{}
+		}
+	}
 	r := rand.New(rand.NewPCG(11, 12))
 	rounds := 60
 	if testing.Short() {
 		rounds = 15
 	}
 	for range rounds {
+		more()
 		var name string
 		var b []byte
 		until(t, "there is a sidecar to be damaged", func() bool {
@@ -372,12 +375,13 @@ func TestDamageUnderLoad(t *testing.T) {
 			break
 		}
 		before := w.size()
+		more()
 		if _, ok := same(t, x, randomQuery(r), 0, before); !ok {
 			break
 		}
 		until(t, "recording goes on", func() bool { return w.size() > before })
 	}
-	close(stop)
+	close(load)
 	<-done
 	if err := x.Close(); err != nil {
 		t.Fatal(err)

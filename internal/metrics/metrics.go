@@ -41,6 +41,9 @@ type Trail struct {
 	StoredBytes uint64
 	SyncTime    time.Duration
 	Waiting     int // events in the batch that is filling
+
+	IndexLag        uint64 // leaves that searches must read because they are not indexed
+	IndexRebuilding bool
 }
 
 // Set is everything one program shows. It is safe for concurrent use.
@@ -116,6 +119,8 @@ var trailMetrics = []trailMetric{
 	gauge("sealed_leaves", "Events under the newest checkpoint.", func(t *Trail) float64 { return float64(t.Sealed) }),
 	gauge("waiting", "Events waiting for the next group commit.", func(t *Trail) float64 { return float64(t.Waiting) }),
 	gauge("halted", "1 while nothing is recorded because the disk failed.", func(t *Trail) float64 { return oneIf(t.Halted) }),
+	gauge("index_lag", "Events that are not indexed, and that searches must read.", func(t *Trail) float64 { return float64(t.IndexLag) }),
+	gauge("index_rebuilding", "1 while parts of the index are missing and being made.", func(t *Trail) float64 { return oneIf(t.IndexRebuilding) }),
 	gauge("read_only", "1 when the trail is damaged and can only be read.", func(t *Trail) float64 { return oneIf(t.ReadOnly) }),
 }
 

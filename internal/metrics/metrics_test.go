@@ -39,7 +39,7 @@ func TestEveryNumberOfTheTrailIsShown(t *testing.T) {
 	s := New("1.2.3", func() Trail {
 		return Trail{
 			Leaves: 1, Sealed: 2, ReadOnly: true, Halted: true, Events: 3, Rejected: 4, Lost: 5, Batches: 6, Checkpoints: 7,
-			Repairs: 8, LeafBytes: 9, StoredBytes: 10, SyncTime: 1500 * time.Millisecond, Waiting: 11,
+			Repairs: 8, LeafBytes: 9, StoredBytes: 10, SyncTime: 1500 * time.Millisecond, Waiting: 11, IndexLag: 12, IndexRebuilding: true,
 		}
 	})
 	s.Begin() // and not ended
@@ -52,6 +52,7 @@ func TestEveryNumberOfTheTrailIsShown(t *testing.T) {
 		"veritrail_events_total 3", "veritrail_rejected_total 4", "veritrail_lost_total 5", "veritrail_batches_total 6",
 		"veritrail_checkpoints_total 7", "veritrail_repairs_total 8", "veritrail_leaf_bytes_total 9",
 		"veritrail_stored_bytes_total 10", "veritrail_sync_seconds_total 1.5", "veritrail_waiting 11",
+		"veritrail_index_lag 12", "veritrail_index_rebuilding 1",
 		`veritrail_http_requests_total{code="201",route="/v1/events"} 2`,
 		`veritrail_http_requests_total{code="503",route="/readyz"} 1`,
 		`veritrail_http_request_duration_seconds_count{code="201",route="/v1/events"} 2`,

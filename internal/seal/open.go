@@ -81,6 +81,7 @@ func Open(cfg Config) (*Log, error) {
 		}
 		return nil, errors.Join(err, lock.Release())
 	}
+	go l.syncer.run()
 	go l.run()
 	return l, nil
 }

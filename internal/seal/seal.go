@@ -394,8 +394,7 @@ func (l *Log) run() {
 	defer close(l.done)
 	l.timer = time.NewTimer(l.cfg.CheckpointEvery)
 	defer l.timer.Stop()
-	go l.syncer.run()
-	defer close(l.syncer.files)
+	defer close(l.syncer.files) // ends the syncer
 	for {
 		if l.flying != nil {
 			// Nothing else may reach the disk, and no sync takes long.

@@ -326,7 +326,8 @@ func (s *Server) writePage(w http.ResponseWriter, r *http.Request, q *inquiry) {
 		Size   uint64    `json:"size"`
 		Sealed uint64    `json:"sealed"`
 		Gaps   []gapInfo `json:"gaps"`
-	}{Size: s.size(), Gaps: s.gapInfos(gaps)}
+		Index  string    `json:"index,omitempty"`
+	}{Size: s.size(), Gaps: s.gapInfos(gaps), Index: s.indexState().Rebuilding}
 	if sealed != nil {
 		rest.Sealed = sealed.Checkpoint.Size
 	}

@@ -734,3 +734,19 @@ func FuzzSearch(f *testing.F) {
 		}
 	})
 }
+
+// TestSearchSaysThatTheIndexIsBeingMade: in the answer, and among the numbers.
+func TestSearchSaysThatTheIndexIsBeingMade(t *testing.T) {
+	state := IndexState{Lag: 7, Rebuilding: "index rebuilding: 1 of 3 segments"}
+	s := newSite(t, func(_ *recorder.Config, c *Config) { c.Index = func() IndexState { return state } })
+	if r := s.get("/v1/events"); !strings.Contains(string(r.body), `"index":"index rebuilding: 1 of 3 segments"`) {
+		t.Errorf("while it is being made: %s", r.body)
+	}
+	if r := s.get("/metrics"); !strings.Contains(string(r.body), "\nveritrail_index_lag 7\n") || !strings.Contains(string(r.body), "\nveritrail_index_rebuilding 1\n") {
+		t.Error("the numbers do not say so")
+	}
+	state = IndexState{}
+	if r := s.get("/v1/events"); strings.Contains(string(r.body), `"index"`) {
+		t.Errorf("when it is whole: %s", r.body)
+	}
+}

@@ -76,6 +76,8 @@ type Config struct {
 
 	// Searcher finds events. When it is nil the leaves are read through.
 	Searcher Searcher
+	// Index says how far the index is that Searcher asks; nil when there is none.
+	Index func() IndexState
 
 	// RememberIDs is of how many of the newest events an id that comes again is
 	// recognised, and RememberFor for how long: 1,000,000 and 24 h when 0. Each
@@ -92,6 +94,12 @@ type Config struct {
 	Log     *slog.Logger     // discarded when nil
 	MaxBody int64            // of a request, also when it is unpacked; 32 MiB when 0
 	Now     func() time.Time // time.Now when nil
+}
+
+// IndexState is how far an index is.
+type IndexState struct {
+	Lag        uint64 // leaves that are not indexed, and that a search must read
+	Rebuilding string // while parts of it are missing: how far it is, in words
 }
 
 // Server serves one trail. It is safe for concurrent use.
@@ -251,8 +259,9 @@ func isLoopback(addr net.Addr) bool {
 
 // numbers is the trail for metrics.
 func (s *Server) numbers() metrics.Trail {
+	index := s.indexState()
 	if s.cfg.Recorder == nil {
-		out := metrics.Trail{ReadOnly: true, Leaves: s.cfg.View().Size()}
+		out := metrics.Trail{ReadOnly: true, Leaves: s.cfg.View().Size(), IndexLag: index.Lag, IndexRebuilding: index.Rebuilding != ""}
 		if sealed, err := s.sealed(); err == nil && sealed != nil {
 			out.Sealed = sealed.Checkpoint.Size
 		}
@@ -263,5 +272,13 @@ func (s *Server) numbers() metrics.Trail {
 		Leaves: st.Size, Sealed: st.Sealed, Halted: st.Halted != nil,
 		Events: st.Leaves, Rejected: st.Rejected, Lost: st.Lost, Batches: st.Batches, Checkpoints: st.Checkpoints, Repairs: st.Repairs,
 		LeafBytes: st.LeafBytes, StoredBytes: st.StoredBytes, SyncTime: st.SyncTime, Waiting: st.Waiting,
+		IndexLag: index.Lag, IndexRebuilding: index.Rebuilding != "",
 	}
+}
+
+func (s *Server) indexState() IndexState {
+	if s.cfg.Index == nil {
+		return IndexState{}
+	}
+	return s.cfg.Index()
 }

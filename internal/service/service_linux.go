@@ -343,13 +343,17 @@ func run(ctx context.Context, cfg RunConfig, serve func(ctx context.Context, rea
 			cancel(err)
 		}
 	}
-	stopping := context.AfterFunc(ctx, func() {
+	said := make(chan struct{})
+	unused := context.AfterFunc(ctx, func() {
+		defer close(said)
 		if err := notify("STOPPING=1\nSTATUS=stopping"); err != nil {
 			cancel(err)
 		}
 	})
-	defer stopping()
 	err := serve(ctx, func() { say("READY=1\nSTATUS=serving") })
+	if !unused() {
+		<-said // before the socket is closed
+	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(err, cause)
 	}
