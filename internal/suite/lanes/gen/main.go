@@ -7,8 +7,8 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"log"
 	"os"
 	"path/filepath"
 
@@ -39,19 +39,26 @@ const (
 )
 
 func main() {
-	log.SetFlags(0)
-	if len(os.Args) != 2 {
-		log.Fatal("usage: gen DIR")
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "gen:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: gen DIR")
 	}
 	for name := range kernels {
 		text, err := generate(name)
 		if err != nil {
-			log.Fatalf("%s: %v", name, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
-		if err := os.WriteFile(filepath.Join(os.Args[1], name), text, 0o644); err != nil {
-			log.Fatal(err)
+		if err := os.WriteFile(filepath.Join(args[0], name), text, 0o600); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 func generate(name string) ([]byte, error) {
