@@ -40,13 +40,18 @@ func usageError(format string, args ...any) error {
 var errReported = errors.New("")
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal asks for an end that loses nothing; a second one, while
-	// the program still waits for its input, ends it at once.
-	context.AfterFunc(ctx, stop)
-	code := run(ctx, os.Args[1:])
-	stop()
-	os.Exit(code)
+	// the program still waits for its input, ends it at once: from before anybody
+	// sees that the first one came.
+	ctx, end := context.WithCancel(context.Background())
+	first := make(chan os.Signal, 1)
+	signal.Notify(first, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-first
+		signal.Stop(first)
+		end()
+	}()
+	os.Exit(run(ctx, os.Args[1:]))
 }
 
 func run(ctx context.Context, args []string) int {

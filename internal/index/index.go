@@ -298,7 +298,7 @@ func (s *Status) String() string {
 // Status says how far the index is.
 func (x *Index) Status() Status {
 	s := Status{Size: x.cfg.Durable(), Removed: x.removed.Load(), Lies: x.lies.Load()}
-	end := uint64(0)
+	end, indexed := uint64(0), uint64(0)
 	x.mu.Lock()
 	for _, c := range x.closed {
 		s.Segments++
@@ -308,6 +308,7 @@ func (x *Index) Status() Status {
 		case c.complete(x.hot(c)):
 			s.Indexed++
 			s.Leaves += c.leaves
+			indexed = max(indexed, c.first+c.leaves)
 			if c.postings != nil {
 				s.Hot++
 			}
@@ -319,7 +320,8 @@ func (x *Index) Status() Status {
 	x.mu.Unlock()
 	if l := x.live.Load(); l != nil {
 		l.mu.RLock()
-		s.Leaves += uint64(len(l.b.ids))
+		// A segment that has just been closed is here as well for a moment.
+		s.Leaves += l.b.next() - min(l.b.next(), max(l.b.first, indexed))
 		end = max(end, l.b.next())
 		l.mu.RUnlock()
 	}
