@@ -83,7 +83,10 @@ type Compression int
 
 // The compressions. A server that does not know one gets requests without.
 const (
-	Zstd Compression = iota
+	// AutoCompression is Zstd, and NoCompression for a server on this machine,
+	// where it would cost more time than it saves.
+	AutoCompression Compression = iota
+	Zstd
 	Gzip
 	NoCompression
 )
@@ -114,7 +117,7 @@ type Config struct {
 	// after it was written to rejected.jsonl. It must not call the Client.
 	Rejected func(*RejectedError)
 
-	BatchEvents int           // in one request; 2,000 when 0
+	BatchEvents int           // in one request; 10,000 when 0
 	BatchBytes  int           // of events in one request; 4 MiB when 0
 	QueueBytes  int           // of events waiting before Record must wait; 8 MiB when 0
 	Compression Compression   // of requests of 4 KiB and more
@@ -246,9 +249,14 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	cfg.setDefaults()
-	u, err := parseURL(cfg.URL, cfg.UnsafePlainHTTP)
+	u, local, err := parseURL(cfg.URL, cfg.UnsafePlainHTTP)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Compression == AutoCompression {
+		if cfg.Compression = Zstd; local {
+			cfg.Compression = NoCompression
+		}
 	}
 	c := &Client{
 		cfg: cfg, url: u, jitter: halfRandom,
@@ -266,7 +274,7 @@ func New(cfg Config) (*Client, error) {
 		return http.ErrUseLastResponse // a token must not follow
 	}}
 	if cfg.Transport == nil {
-		c.http.Transport = newTransport(cfg.TLS)
+		c.http.Transport = newTransport(cfg.TLS, local)
 	}
 	if cfg.Spool != "" {
 		if c.spool, err = openSpool(cfg.disk, cfg.Spool, cfg.SpoolBytes); err != nil {
@@ -292,7 +300,7 @@ func (cfg *Config) check() error {
 		return fmt.Errorf("client: Policy is %d", int(cfg.Policy))
 	case cfg.Policy == AckSpool && cfg.Spool == "":
 		return errors.New("client: AckSpool needs a Spool")
-	case cfg.Compression < Zstd || cfg.Compression > NoCompression:
+	case cfg.Compression < AutoCompression || cfg.Compression > NoCompression:
 		return fmt.Errorf("client: Compression is %d", int(cfg.Compression))
 	case cfg.SpoolBytes < 0 || cfg.BatchEvents < 0 || cfg.BatchBytes < 0 || cfg.QueueBytes < 0:
 		return errors.New("client: want bounds of 0 or more")
@@ -304,7 +312,7 @@ func (cfg *Config) check() error {
 
 func (cfg *Config) setDefaults() {
 	cfg.SpoolBytes = cmp.Or(cfg.SpoolBytes, 256<<20)
-	cfg.BatchEvents = cmp.Or(cfg.BatchEvents, 2000)
+	cfg.BatchEvents = cmp.Or(cfg.BatchEvents, 10_000)
 	cfg.BatchBytes = cmp.Or(cfg.BatchBytes, 4<<20)
 	cfg.QueueBytes = cmp.Or(cfg.QueueBytes, 8<<20)
 	cfg.Timeout = cmp.Or(cfg.Timeout, 30*time.Second)
@@ -323,22 +331,24 @@ func (cfg *Config) setDefaults() {
 	}
 }
 
-func parseURL(text string, unsafePlain bool) (string, error) {
+// parseURL also tells whether the server is on this machine.
+func parseURL(text string, unsafePlain bool) (events string, local bool, err error) {
 	u, err := url.Parse(strings.TrimSuffix(text, "/"))
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
-		return "", errors.New("client: URL: want one as https://audit.example.com:8790")
+		return "", false, errors.New("client: URL: want one as https://audit.example.com:8790")
 	}
 	if u.User != nil {
-		return "", errors.New("client: URL: want the token in Token, no password in the URL")
+		return "", false, errors.New("client: URL: want the token in Token, no password in the URL")
 	}
 	ip := net.ParseIP(u.Hostname())
-	if local := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback(); u.Scheme == "http" && !local && !unsafePlain {
-		return "", errors.New("client: URL: plain HTTP to another machine would send token and events in the clear; want https")
+	local = u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	if u.Scheme == "http" && !local && !unsafePlain {
+		return "", false, errors.New("client: URL: plain HTTP to another machine would send token and events in the clear; want https")
 	}
-	return u.JoinPath("v1/events").String(), nil
+	return u.JoinPath("v1/events").String(), local, nil
 }
 
-func newTransport(conf *tls.Config) *http.Transport {
+func newTransport(conf *tls.Config, local bool) *http.Transport {
 	if conf == nil {
 		conf = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
@@ -346,7 +356,8 @@ func newTransport(conf *tls.Config) *http.Transport {
 	conf.MinVersion = max(conf.MinVersion, tls.VersionTLS12)
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: conf, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 2,
-		IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second,
+		DisableCompression: local, // of answers
+		IdleConnTimeout:    time.Minute, TLSHandshakeTimeout: 10 * time.Second,
 	}
 }
 

@@ -70,7 +70,7 @@ func TestRecordReturnsWhenTheServerHasTheEvent(t *testing.T) {
 }
 
 func TestManyEventsGoTogetherAndCompressed(t *testing.T) {
-	for compression, coding := range map[Compression]string{Zstd: "zstd", Gzip: "gzip", NoCompression: ""} {
+	for compression, coding := range map[Compression]string{AutoCompression: "", Zstd: "zstd", Gzip: "gzip", NoCompression: ""} {
 		s := newSite(t)
 		hold := make(chan struct{})
 		s.setFault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {

@@ -285,15 +285,8 @@ func (w *waiting) giveUp() {
 
 // answer is what the server says of a request's events.
 type answer struct {
-	Results []struct {
-		Line       int                   `json:"line"`
-		Status     string                `json:"status"`
-		Leaf       *uint64               `json:"leaf"`
-		Duplicate  bool                  `json:"duplicate"`
-		Violations []veritrail.Violation `json:"violations"`
-		More       int                   `json:"more"`
-	} `json:"results"`
-	Error struct {
+	Results []result `json:"results"`
+	Error   struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 	} `json:"error"`
@@ -301,6 +294,15 @@ type answer struct {
 	code       int
 	status     string
 	retryAfter string
+}
+
+type result struct {
+	Line       int                   `json:"line"`
+	Status     string                `json:"status"`
+	Leaf       *uint64               `json:"leaf"`
+	Duplicate  bool                  `json:"duplicate"`
+	Violations []veritrail.Violation `json:"violations"`
+	More       int                   `json:"more"`
 }
 
 // post sends events once, settles those that the server recorded or refused, and
@@ -459,14 +461,26 @@ func (c *Client) exchange(ctx context.Context, batch []*entry) (*answer, error) 
 	}
 	defer resp.Body.Close()
 	a := &answer{code: resp.StatusCode, status: resp.Status, retryAfter: resp.Header.Get("Retry-After")}
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	text, err := readAnswer(resp)
 	if err != nil {
 		return nil, fmt.Errorf("the server answers %s, and breaks off: %w", resp.Status, err)
+	}
+	if a.quick(text, len(batch)) {
+		return a, nil
 	}
 	if err := json.Unmarshal(text, a); err != nil && resp.StatusCode < 300 {
 		return nil, fmt.Errorf("the server answers %s, and no JSON", resp.Status)
 	}
 	return a, nil
+}
+
+func readAnswer(resp *http.Response) ([]byte, error) {
+	var b bytes.Buffer
+	if n := resp.ContentLength; 0 < n && n <= maxAnswer {
+		b.Grow(int(n) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(io.LimitReader(resp.Body, maxAnswer))
+	return b.Bytes(), err
 }
 
 // body is the lines of the events, compressed when that is worth it.

@@ -16,7 +16,8 @@ import (
 // The long way of an event is one stage after another, each of which goes
 // through all pairs again. quick is the way of the ordinary event, in one go:
 // no redactor, few pairs, strings of printable ASCII that need no escape, no key
-// that the recorder would add. What it makes is what the long way makes
+// that the recorder would add but host, pid and process, which whoever sends the
+// event for another names. What it makes is what the long way makes
 // (TestQuickWayMakesTheSame and FuzzQuickWayMakesTheSame compare them), and
 // whatever it finds out of the ordinary, the long way finds as well: there are
 // the rules, the escapes and the errors.
@@ -44,7 +45,10 @@ type added struct {
 // one.
 var addedKeys = []string{"host", "pid", "process", keyProducer, keySDK, keySeq, keySpan, keyTrace}
 
-const addedUntraced = 6 // of addedKeys
+const (
+	addedUntraced = 6 // of addedKeys
+	addedYielding = 3 // of addedKeys: what the event says of them stays
+)
 
 func (a *added) init(f *facts) {
 	for i, value := range []string{f.host, f.pid, f.process, f.producer, sdk} {
@@ -113,7 +117,7 @@ func (r *Recorder) quick(ctx context.Context, f *flight) bool {
 	}
 	// The context last, and without writing it: before it come what the
 	// recorder adds, and a number that is used up must be in the trail.
-	if marks := checkPairs(d.Context); marks != 0 || meet(d.Context, keys) {
+	if marks := checkPairs(d.Context); marks != 0 || meet(d.Context, keys[addedYielding:]) {
 		return false
 	}
 	size += quickFixed + len(d.Action) + cap(f.added.text)
@@ -212,7 +216,7 @@ func meet(p veritrail.Pairs, keys []string) bool {
 }
 
 // merge appends the context, with the pairs of a, which have these keys, between
-// its own.
+// its own; where the context has the same key, its own stays.
 func (a *added) merge(b []byte, pairs veritrail.Pairs, keys []string) []byte {
 	from, next := 0, 0 // of a.text, of keys
 	for i := range pairs {
@@ -225,6 +229,10 @@ func (a *added) merge(b []byte, pairs veritrail.Pairs, keys []string) []byte {
 			b = append(b, a.text[from:a.ends[at-1]]...)
 			b = append(b, ',')
 			next, from = at, a.ends[at-1]+1
+		}
+		if next < len(keys) && keys[next] == key {
+			from = a.ends[next] + 1
+			next++
 		}
 		b, _ = putPair(b, &pairs[i])
 	}

@@ -92,7 +92,10 @@ func TestQuickWayMakesTheSame(t *testing.T) {
 		{"traced", true, draftOf("APP.X", "user=u1", "", "ip=1 session=2 tracf=3 z=4"), true},
 		{"a trace of the caller's", false, draftOf("APP.X", "user=u1", "", "trace_id=1 span_id=2"), true},
 		{"traced, and a trace of the caller's", true, draftOf("APP.X", "user=u1", "", "trace_id=1"), false},
-		{"a host of the caller's", false, draftOf("APP.X", "user=u1", "", "host=h"), false},
+		{"a host of the caller's", false, draftOf("APP.X", "user=u1", "", "host=h"), true},
+		{"a process of the caller's, and what lies around it", false, draftOf("APP.X", "user=u1", "", "ip=1 pid=2 pidx=3 process=4 prod=5"), true},
+		{"all that the caller may name, traced", true, draftOf("APP.X", "user=u1", "", "host=h pid=1 process=p"), true},
+		{"all that the caller may name, and more", false, draftOf("APP.X", "user=u1", "", "a=1 host=h i=2 pid=1 process=p q=3 zone=4"), true},
 		{"a key of the recorder's", false, draftOf("APP.X", "user=u1", "", "seq=1"), false},
 		{"an escape", false, draftOf("APP.X", "user=u1", `a=x"y`, ""), false},
 		{"a control character", false, draftOf("APP.X", "user=u1", "", "a=123\x1f45678"), false},
@@ -187,6 +190,7 @@ func FuzzQuickWayMakesTheSame(f *testing.F) {
 	f.Add("APP.X", "user", "x\"y", "svc", "张三", "session", "\x00", uint8(0), int64(0), int64(0), true)
 	f.Add("APP..X", "", "", "\x7f", "\xff", "trace_id", "12345678", uint8(9), int64(-1e12), int64(-1), true)
 	f.Add("TRAIL.X", "seq", "1234", "host", "\\", "seq", "1234567\x1f8", uint8(5), int64(1e12), int64(1e10), false)
+	f.Add("AUTH.LOGIN.OK", "host", "h", "user", "u1", "process", "p", uint8(2), int64(1e9), int64(5), true)
 	r := start(f, Config{})
 	with := traced(f)
 	f.Fuzz(func(t *testing.T, action, k1, v1, k2, v2, k3, v3 string, sev uint8, sec, nsec int64, span bool) {

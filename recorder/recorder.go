@@ -235,6 +235,22 @@ func (r *Recorder) RecordJSONAs(ctx context.Context, shape string, text []byte) 
 	return r.send(ctx, f, false)
 }
 
+// RecordDraft is RecordAsync for an event that was read already, as by ReadJSON.
+// d is neither modified nor kept.
+func (r *Recorder) RecordDraft(ctx context.Context, d *veritrail.Draft) (Future, error) {
+	if d == nil {
+		return r.RecordAsync(ctx, nil)
+	}
+	f := r.flight()
+	defer r.land(f)
+	to := &f.draft
+	to.ID, to.Timestamp, to.Severity, to.Action = d.ID, d.Timestamp, d.Severity, d.Action
+	to.Subject = append(to.Subject, d.Subject...)
+	to.Object = append(to.Object, d.Object...)
+	to.Context = append(to.Context, d.Context...)
+	return r.send(ctx, f, false)
+}
+
 // ReadJSON makes d the event that RecordJSONAs would read, and records nothing.
 func (r *Recorder) ReadJSON(d *veritrail.Draft, shape string, text []byte) error {
 	return r.shapes.read(d, shape, text)

@@ -947,3 +947,78 @@ func TestCloseEndsEveryGoroutine(t *testing.T) {
 		runtime.Gosched()
 	}
 }
+
+func TestDraftsAreRecordedAsTheirTextIs(t *testing.T) {
+	texts := []string{
+		`{"id":"0f8fad5b-d9cb-469f-a165-70867728950e","ts":"2026-03-01T08:00:00Z","sev":"INFO","sub":{"user":"u2","role":"r"},"act":"AUTH.LOGIN.OK","obj":{"b":"1","a":"2"},"ctx":{"ip":"192.0.2.7","host":"h","pid":"1","process":"p"}}`,
+		`{"ts":"2026-03-01T08:00:00Z","sub":{"user":"\u4e00"},"act":"AUTH.LOGIN.OK","ctx":{"z":"\n"}}`,
+		`{"event_id":"0f8fad5b-d9cb-469f-a165-70867728950f","event_type":"AUTH.LOGIN.OK","timestamp":"2026-03-01T08:00:00Z","actor":{"user_id":"u1"}}`,
+	}
+	var recorded [2][]*veritrail.ComplianceEvent
+	for way := range recorded {
+		cfg := Config{Dir: dirOf(t)}
+		r := start(t, cfg)
+		for i, text := range texts {
+			var d, before veritrail.Draft
+			if err := errors.Join(r.ReadJSON(&d, "", []byte(text)), r.ReadJSON(&before, "", []byte(text))); err != nil {
+				t.Fatalf("text %d: %v", i, err)
+			}
+			var err error
+			if way == 0 {
+				_, err = r.RecordJSON(background, []byte(text))
+			} else {
+				_, err = r.RecordDraft(background, &d)
+			}
+			if err != nil {
+				t.Fatalf("text %d: %v", i, err)
+			}
+			for _, pairs := range [][2]veritrail.Pairs{{d.Subject, before.Subject}, {d.Object, before.Object}, {d.Context, before.Context}} {
+				if !slices.Equal(pairs[0], pairs[1]) {
+					t.Errorf("text %d: the caller's draft was changed", i)
+				}
+			}
+		}
+		shut(t, r)
+		recorded[way] = stored(t, cfg.Dir)
+	}
+	if len(recorded[0]) != len(texts) || len(recorded[1]) != len(texts) {
+		t.Fatalf("got %d and %d events, want %d", len(recorded[0]), len(recorded[1]), len(texts))
+	}
+	for i := range texts {
+		a, b := recorded[0][i], recorded[1][i]
+		for _, e := range []*veritrail.ComplianceEvent{a, b} {
+			delete(e.Context, keyProducer) // the two recorders differ in it
+			if i == 1 {
+				e.ID = "" // made by the recorder
+			}
+		}
+		if a.ID != b.ID || !a.Timestamp.Equal(b.Timestamp) || a.Severity != b.Severity || a.Action != b.Action ||
+			!maps.Equal(a.Subject, b.Subject) || !maps.Equal(a.Object, b.Object) || !maps.Equal(a.Context, b.Context) {
+			t.Errorf("text %d: got %v, want %v", i, b, a)
+		}
+	}
+}
+
+func TestDraftsThatBreakARuleAreRejectedOnRecord(t *testing.T) {
+	tests := map[string]*veritrail.Draft{
+		"nothing":        nil,
+		"empty":          {},
+		"no subject":     {Action: "AUTH.LOGIN.OK"},
+		"trail's own":    {Action: "TRAIL.RESUMED", Subject: veritrail.Pairs{{Key: "user", Value: secret}}},
+		"key twice":      {Action: "AUTH.LOGIN.OK", Subject: veritrail.Pairs{{Key: "user", Value: secret}, {Key: "user", Value: secret}}},
+		"too many pairs": {Action: "AUTH.LOGIN.OK", Subject: make(veritrail.Pairs, veritrail.MaxPairs+1)},
+	}
+	for name, d := range tests {
+		t.Run(name, func(t *testing.T) {
+			cfg := Config{Dir: dirOf(t)}
+			r := start(t, cfg)
+			if _, err := r.RecordDraft(background, d); !errors.Is(err, veritrail.ErrInvalidComplianceEvent) {
+				t.Errorf("got %v, want an invalid event", err)
+			}
+			shut(t, r)
+			if e := only(t, cfg.Dir); e.Action != "TRAIL.EVENT.REJECTED" || strings.Contains(fmt.Sprint(e), secret) {
+				t.Errorf("on record is %v", e)
+			}
+		})
+	}
+}

@@ -88,6 +88,45 @@ func (r *Reader) Next() (Frame, error) {
 	return f, nil
 }
 
+// NextHeader is Next without the body: it reads and checks the header alone, and
+// that the file is long enough for the body. Whoever needs the body calls
+// ReadBody.
+func (r *Reader) NextHeader() (Frame, error) {
+	f := Frame{Offset: r.off}
+	if r.off == r.size {
+		return f, io.EOF
+	}
+	var b [frameHeaderSize + suite.Size]byte
+	n, err := r.src.ReadAt(b[:min(int64(len(b)), r.size-r.off)], r.off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return f, fmt.Errorf("at %d: %w", r.off, err)
+	}
+	if f.FrameHeader, f.Hash, err = parseFrameHeader(b[:n]); err != nil {
+		return f, r.damage(err)
+	}
+	if r.off+f.Size() > r.size {
+		return f, r.damage(ErrShort)
+	}
+	if err := r.follows(&f); err != nil {
+		return f, r.damage(err)
+	}
+	r.Accept(&f)
+	return f, nil
+}
+
+// ReadBody reads the body of a frame from NextHeader, and checks it.
+func (f *Frame) ReadBody(src io.ReaderAt) error {
+	body := make([]byte, f.BodySize)
+	if _, err := src.ReadAt(body, f.Offset+int64(f.size())); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("at %d: %w", f.Offset, err)
+	}
+	f.Body = body // what the file lacks is zero, and the checksum tells
+	if err := f.CheckBody(); err != nil {
+		return &DamageError{Offset: f.Offset, Leaf: f.FirstLeaf, Problem: err}
+	}
+	return nil
+}
+
 // follows says why f is not a frame that can come next.
 func (r *Reader) follows(f *Frame) error {
 	switch {

@@ -15,29 +15,33 @@ import (
 // errUnread: an event that has the id of another can't be compared with it.
 var errUnread = errors.New("the event with this id can't be read")
 
-// identified is an event that came with an id: what is compared when the id
-// comes again is what was sent, not what the recorder made of it.
+// identified is an event that was read to see whether it has an id: what is
+// compared when the id comes again is what was sent, not what the recorder made
+// of it.
 type identified struct {
 	draft  veritrail.Draft
 	text   []byte
-	digest uint64
+	digest uint64 // 0 when there is no id, or the event breaks a rule
 }
 
 var identifieds = sync.Pool{New: func() any { return new(identified) }}
 
-// identify reads an event that may have an id. It is nil when it has none, or is
-// no event: the recorder will say why then.
+// identify reads an event that may have an id. It is nil when it surely has none,
+// or is no event: the recorder reads it then, and says why.
 func (s *Server) identify(shape string, text []byte) *identified {
-	// Most events have none, and need not be read twice. A key can be spelled with
-	// escapes, and another shape has another name for it.
+	// Where there is none, the recorder reads the event right into its own memory. A
+	// key can be spelled with escapes, and another shape has another name for it.
 	escaped := bytes.IndexByte(text, '\\') >= 0
 	if s.window.max < 1 || !escaped && !bytes.Contains(text, []byte(`"id"`)) && s.cfg.Recorder.IsEvent(shape, text) {
 		return nil
 	}
 	in, _ := identifieds.Get().(*identified)
-	if s.cfg.Recorder.ReadJSON(&in.draft, shape, text) != nil || in.draft.ID.IsZero() || in.draft.Validate() != nil {
+	if s.cfg.Recorder.ReadJSON(&in.draft, shape, text) != nil {
 		in.release()
 		return nil
+	}
+	if in.digest = 0; in.draft.ID.IsZero() || in.draft.Validate() != nil {
+		return in
 	}
 	in.text = in.draft.AppendCanonical(in.text[:0])
 	in.digest = s.window.digest(in.text)
@@ -56,7 +60,7 @@ func (in *identified) release() {
 // claim asks for the event's id: what the way tells is either that it is free,
 // or who has it.
 func (s *Server) claim(ctx context.Context, in *identified) (way, error) {
-	if in == nil {
+	if in == nil || in.digest == 0 {
 		return way{}, nil
 	}
 	before, first, mine, err := s.window.claim(ctx, in.draft.ID, in.digest)

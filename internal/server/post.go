@@ -186,7 +186,11 @@ func (s *Server) take(ctx context.Context, a *answer, line int, text []byte) boo
 	defer in.release()
 	w, err := s.claim(ctx, in)
 	if err == nil && !w.again {
-		w.future, err = s.cfg.Recorder.RecordJSONAs(ctx, a.shape, text)
+		if in != nil {
+			w.future, err = s.cfg.Recorder.RecordDraft(ctx, &in.draft)
+		} else {
+			w.future, err = s.cfg.Recorder.RecordJSONAs(ctx, a.shape, text)
+		}
 		switch {
 		case w.mine == nil:
 		case err == nil:

@@ -3,6 +3,7 @@ package tlog
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/proof"
@@ -15,6 +16,43 @@ import (
 // called by several goroutines at once.
 type TileReader interface {
 	ReadTile(t Tile) ([]suite.Hash, error)
+}
+
+// NodeReader is a TileReader that knows the hashes inside its tiles as well, so
+// that they need not be made again for each proof. Node is the root of the
+// perfect subtree over the 2^height hashes of t from the one at on, which are
+// within its width.
+type NodeReader interface {
+	TileReader
+	Node(t Tile, height uint, at int) (suite.Hash, error)
+}
+
+// Nodes appends to dst the roots of all perfect subtrees over hashes, which are a
+// tile's: the hashes themselves, those over two, and so on. NodeAt finds one.
+func Nodes(dst []suite.Hash, d suite.Digest, hashes []suite.Hash) []suite.Hash {
+	dst = append(dst, hashes...)
+	for n := len(hashes) / 2; n > 0; n /= 2 {
+		below := hashes[:2*n]
+		dst = slices.Grow(dst, n)
+		hashes = dst[len(dst) : len(dst)+n]
+		d.NodeHashes(hashes, below)
+		dst = dst[:len(dst)+n]
+	}
+	return dst
+}
+
+// NodeAt is the place among the Nodes of width hashes of the root over the
+// 2^height of them from at on, -1 when it is not there.
+func NodeAt(width int, height uint, at int) int {
+	if at < 0 || height > TileHeight || at%(1<<height) != 0 || at+1<<height > width {
+		return -1
+	}
+	base := 0
+	for range height {
+		base += width
+		width /= 2
+	}
+	return base + at>>height
 }
 
 // ErrProof is wrapped by every error that says a proof does not hold.
@@ -64,7 +102,9 @@ func RootAt(d suite.Digest, tiles TileReader, size uint64) (suite.Hash, error) {
 
 func readNodes(d suite.Digest, tiles TileReader, nodes proof.Nodes, size uint64) ([]suite.Hash, error) {
 	hashes := make([][]byte, len(nodes.IDs))
-	tiles = &readOnce{tiles: tiles}
+	if _, knows := tiles.(NodeReader); !knows {
+		tiles = &readOnce{tiles: tiles}
+	}
 	for i, id := range nodes.IDs {
 		h, err := readNode(d, tiles, id, size)
 		if err != nil {
@@ -117,11 +157,14 @@ func readNode(d suite.Digest, tiles TileReader, id compact.NodeID, size uint64) 
 	if have := size>>(TileHeight*level) - t.N*TileWidth; have < TileWidth {
 		t.Width = int(have)
 	}
+	at := int(first % TileWidth)
+	if nodes, knows := tiles.(NodeReader); knows {
+		return nodes.Node(t, h, at)
+	}
 	hashes, err := tiles.ReadTile(t)
 	if err != nil {
 		return suite.Hash{}, err
 	}
-	at := int(first % TileWidth)
 	if at+1<<h > len(hashes) {
 		return suite.Hash{}, fmt.Errorf("%s: want %d hashes, got %d", t.Path(), at+1<<h, len(hashes))
 	}

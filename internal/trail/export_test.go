@@ -9,3 +9,7 @@ func (l *Leaves) OpenFiles() int {
 	}
 	return len(l.open)
 }
+
+// HoldOpen sets how many segments are held open at most. It comes before the
+// first reading.
+func (l *Leaves) HoldOpen(most int) { l.most = most }

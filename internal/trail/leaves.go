@@ -24,17 +24,20 @@ var ErrMissing = errors.New("its segment is missing")
 // grows, as long as nobody asks for leaves that are not durable yet.
 type Leaves struct {
 	dir   string
+	most  int // segments in open
 	mu    sync.Mutex
 	files []SegmentFile
 	open  map[uint64]*segmentIndex // by first leaf
 	used  []uint64                 // the keys of open, least recently used first
 }
 
-const maxOpenSegments = 32
+// maxOpenSegments bounds the file handles that readers of one trail hold: 8 GiB of
+// it, with segments of 64 MiB, are searched again without opening a file anew.
+const maxOpenSegments = 128
 
 // NewLeaves reads the leaves of the trail in dir.
 func NewLeaves(dir string) *Leaves {
-	return &Leaves{dir: dir, open: make(map[uint64]*segmentIndex)}
+	return &Leaves{dir: dir, most: maxOpenSegments, open: make(map[uint64]*segmentIndex)}
 }
 
 // Close closes the files held open.
@@ -120,7 +123,7 @@ func (l *Leaves) index(leaf uint64) (*segmentIndex, error) {
 		return nil, err
 	}
 	x.live, x.stale = live, live
-	if len(l.used) == maxOpenSegments {
+	if len(l.used) >= l.most {
 		oldest := l.used[0]
 		l.used = l.used[1:]
 		if err := l.open[oldest].file.Close(); err != nil {
@@ -167,6 +170,8 @@ type frameEntry struct {
 	size       int    // of its lines
 	time       time.Time
 	damage     error // its leaves can't be read
+
+	unread *segment.Frame // only its header was read: its bundles have no places yet
 }
 
 type bundleEntry struct {
@@ -216,6 +221,12 @@ func (x *segmentIndex) extend(end uint64) error {
 	x.stale = x.live
 	grown := false
 	for x.reader.NextLeaf() < end {
+		if !x.live && !x.stale { // nobody writes to it: what is wrong with a body shows when it is read
+			if f, err := x.reader.NextHeader(); err == nil {
+				x.addHeader(&f)
+				continue
+			}
+		}
 		f, err := x.reader.Next()
 		if errors.Is(err, io.EOF) || errors.Is(err, segment.ErrShort) {
 			if grown {
@@ -260,6 +271,54 @@ func (x *segmentIndex) pass(problem error) bool {
 	return true
 }
 
+// addHeader takes in a frame whose body was not read.
+func (x *segmentIndex) addHeader(f *segment.Frame) {
+	if f.Kind != segment.Events {
+		return
+	}
+	for i := int(-f.FirstLeaf % tlog.TileWidth); i < f.Count; i += tlog.TileWidth {
+		x.bundles = append(x.bundles, bundleEntry{frame: len(x.frames)})
+	}
+	lines := f.LineOffset(0)
+	x.frames = append(x.frames, frameEntry{
+		first: f.FirstLeaf, end: f.FirstLeaf + uint64(f.Count),
+		lines: lines, size: int(f.Offset + f.Size() - lines), time: f.Time, unread: f,
+	})
+}
+
+// know reads the body of a frame of which only the header was, and finds the
+// places of its bundles.
+func (x *segmentIndex) know(frame int) error {
+	f := &x.frames[frame]
+	if f.unread == nil {
+		return nil
+	}
+	body := *f.unread
+	err := body.ReadBody(x.file)
+	if err == nil {
+		if x.ends, err = body.Ends(x.ends[:0]); err != nil {
+			err = &segment.DamageError{Offset: body.Offset, Leaf: body.FirstLeaf, Problem: err}
+		}
+	}
+	var damage *segment.DamageError
+	switch {
+	case errors.As(err, &damage):
+		f.damage, f.unread = damage, nil
+		return nil
+	case err != nil:
+		return err
+	}
+	skip := int(-f.first % tlog.TileWidth)
+	for b := (f.first + uint64(skip) - x.reader.Header.FirstLeaf) / tlog.TileWidth; skip < body.Count; b++ {
+		if skip > 0 {
+			x.bundles[b].at = x.ends[skip-1] + 1
+		}
+		skip += tlog.TileWidth
+	}
+	f.unread = nil
+	return nil
+}
+
 func (x *segmentIndex) add(f *segment.Frame) (err error) {
 	if f.Kind != segment.Events {
 		return nil
@@ -291,10 +350,16 @@ func (x *segmentIndex) read(first uint64, n, which int) (leaves [][]byte, place 
 		return nil, place, err
 	}
 	b := (first - x.reader.Header.FirstLeaf) / tlog.TileWidth
+	if err := x.know(x.bundles[b].frame); err != nil {
+		return nil, place, err
+	}
 	at := x.bundles[b]
 	for i := at.frame; len(leaves) < n; i++ {
 		if i == len(x.frames) {
 			return nil, place, fmt.Errorf("at %d: leaf %d: the file changed since it was read", x.frames[at.frame].lines, first)
+		}
+		if err := x.know(i); err != nil {
+			return nil, place, err
 		}
 		f := &x.frames[i]
 		if f.damage != nil {

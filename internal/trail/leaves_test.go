@@ -140,6 +140,29 @@ func TestDamagedFrameCostsItsOwnLeavesOnly(t *testing.T) {
 	}
 }
 
+// TestFirstLookReadsOnlyTheFrameItNeeds looks into the last of three
+// frames: the bodies of the others are not read for it.
+func TestFirstLookReadsOnlyTheFrameItNeeds(t *testing.T) {
+	dir, sizes := manyFrames(t)
+	leaves := NewLeaves(dir)
+	t.Cleanup(func() { _ = leaves.Close() })
+	last := sizes[1] + tlog.TileWidth // in the third frame, as its whole bundle is
+	if got, err := leaves.Read(last, 1); err != nil || string(got[0]) != leafText(last) {
+		t.Fatal(got, err)
+	}
+	x := leaves.open[0]
+	for i := range x.frames {
+		if read := x.frames[i].unread == nil; read != (i == 2) {
+			t.Errorf("frame %d: its body was read: %v", i, read)
+		}
+	}
+	for i := range uint64(2048) {
+		if got, err := leaves.Read(i, 1); err != nil || string(got[0]) != leafText(i) {
+			t.Fatalf("leaf %d: %q, %v", i, got, err)
+		}
+	}
+}
+
 func leafText(i uint64) string { return fmt.Sprintf(`{"n":"%06d"}`, i) }
 
 // manyFrames is a trail of two segments, the first of three frames; sizes are

@@ -133,6 +133,7 @@ func TestLeavesOverManySegments(t *testing.T) {
 		t.Fatalf("%d segments, %v; want more than a reader holds open", len(files), err)
 	}
 	leaves := trail.NewLeaves(dir)
+	leaves.HoldOpen(32)
 	defer leaves.Close()
 	for n := uint64(0); n < size; n += tlog.TileWidth {
 		width := int(min(tlog.TileWidth, size-n))
