@@ -87,6 +87,11 @@ func TestTailGoesOnOverSegments(t *testing.T) {
 			t.Fatalf("leaf %d was shown in place %d", all[i], i)
 		}
 	}
+	for _, open := range []*follower{f, odd} { // Windows keeps a file that somebody has open
+		if err := open.leaves.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := os.Remove(files[0].Path); err != nil {
 		t.Fatal(err)
 	}

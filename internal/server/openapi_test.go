@@ -432,6 +432,9 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer view.Close()
+	if err := unread.rec.Close(); err != nil { // Windows removes nothing that is written to
+		t.Fatal(err)
+	}
 	if err := os.RemoveAll(filepath.Join(unread.dir, trail.SegmentsDir)); err != nil {
 		t.Fatal(err)
 	}

@@ -175,6 +175,7 @@ func TestNoSideOfASendLosesOrDoublesWhenItIsKilled(t *testing.T) {
 	startServer := func() *killed {
 		k := &killed{cmd: exec.Command(program, "up", "--data", dir, "--listen", address)}
 		k.cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(work, "state"))
+		canInterrupt(k.cmd)
 		k.start(t, true)
 		return k
 	}
@@ -261,7 +262,7 @@ func TestNoSideOfASendLosesOrDoublesWhenItIsKilled(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(spool, "*.spool")); err != nil || len(left) > 0 {
 		t.Errorf("seed %d: segments are left: %v, %v", seed, left, err)
 	}
-	if err := server.cmd.Process.Signal(os.Interrupt); err != nil {
+	if err := sendInterrupt(server.cmd); err != nil {
 		t.Fatal(err)
 	}
 	<-server.ended
