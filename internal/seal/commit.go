@@ -15,6 +15,10 @@ import (
 	"github.com/veritrail/veritrail/internal/trail"
 )
 
+// pageSize is the unit in which the operating system hands what was written to
+// the disk; sectors are no larger.
+const pageSize = 4096
+
 // hashChunk is how many leaves are hashed at a time while a sync is running, so
 // that its end does not wait long to be seen.
 const hashChunk = 256
@@ -140,10 +144,14 @@ func (l *Log) writeFrame(h *segment.FrameHeader, mayDepart bool, body ...[]byte)
 	for _, part := range body[:len(body)-1] {
 		l.frame = append(l.frame, part...)
 	}
-	if len(last) < l.cfg.largeBytes {
-		l.frame = append(l.frame, last...)
-		last = nil
+	n := len(last)
+	if n >= l.cfg.largeBytes {
+		// The second write begins with a page. A sector that both wrote could, after
+		// a loss of power, hold what the first left of it: no disk leaves out half a
+		// sector, so recovery would take that for damage.
+		n = min(n, int(-(l.end+int64(len(l.frame)))&(pageSize-1)))
 	}
+	l.frame, last = append(l.frame, last[:n]...), last[n:]
 	d := departure{file: l.file, at: l.end, frame: l.frame, rest: last, sync: !l.cfg.Buffered}
 	if mayDepart && l.written.bytes >= l.cfg.largeBytes {
 		l.departing = d
