@@ -18,8 +18,13 @@ func syncData(f *os.File) error {
 	}
 }
 
-// writePiece is how much of a large write is handed to the disk at a time.
-const writePiece = 512 << 10
+// writePiece is how much of a large write is handed to the disk at a time, and
+// pageSize what it ends with: a page that is handed over half filled could be all
+// that a loss of power leaves of it.
+const (
+	writePiece = 512 << 10
+	pageSize   = 4096
+)
 
 // writeAt tells the kernel to begin with what it has while the rest of a large
 // write is still being copied. The sync that follows then waits for less: at
@@ -27,11 +32,13 @@ const writePiece = 512 << 10
 // write that fails shows in the sync.
 func writeAt(f *os.File, p []byte, off int64) (n int, err error) {
 	for len(p)-n > writePiece {
-		m, err := f.WriteAt(p[n:n+writePiece], off+int64(n))
+		at := off + int64(n)
+		size := writePiece - int(at%pageSize)
+		m, err := f.WriteAt(p[n:n+size], at)
 		if err != nil {
 			return n + m, err
 		}
-		_ = unix.SyncFileRange(int(f.Fd()), off+int64(n), writePiece, unix.SYNC_FILE_RANGE_WRITE)
+		_ = unix.SyncFileRange(int(f.Fd()), at, int64(size), unix.SYNC_FILE_RANGE_WRITE)
 		n += m
 	}
 	m, err := f.WriteAt(p[n:], off+int64(n))

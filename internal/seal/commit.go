@@ -8,11 +8,16 @@ import (
 	"time"
 
 	"github.com/veritrail/veritrail/internal/checkpoint"
+	"github.com/veritrail/veritrail/internal/durable"
 	"github.com/veritrail/veritrail/internal/segment"
 	"github.com/veritrail/veritrail/internal/suite"
 	"github.com/veritrail/veritrail/internal/tlog"
 	"github.com/veritrail/veritrail/internal/trail"
 )
+
+// pageSize is the unit in which the operating system hands what was written to
+// the disk; sectors are no larger.
+const pageSize = 4096
 
 // hashChunk is how many leaves are hashed at a time while a sync is running, so
 // that its end does not wait long to be seen.
@@ -36,8 +41,9 @@ func (l *Log) hash(b *buffers, lines []byte, ends []int) {
 	}
 }
 
-// commit writes a batch. All of it is durable then but the frame that l.written
-// describes, the last one. After an error the trees may be ahead of the disk,
+// commit writes a batch. All of it is durable then but the last frame, which
+// l.written describes; when that is a large one it is still to be written, too,
+// and stands in l.departing. After an error the trees may be ahead of the disk,
 // and only repair brings them together again.
 func (l *Log) commit(b *batch) error {
 	b.first = l.trees.Size()
@@ -84,7 +90,7 @@ func (l *Log) writeEvents(b *batch, from, to int) error {
 		start = b.ends[from-1] + 1
 	}
 	lines := b.lines[start : b.ends[to-1]+1]
-	if err := l.writeFrame(&h, l.prints, lines); err != nil {
+	if err := l.writeFrame(&h, to == len(b.ends), l.prints, lines); err != nil {
 		return err
 	}
 	l.written.leaves, l.written.lines = to-from, len(lines)
@@ -100,8 +106,30 @@ type written struct {
 	lost   uint64
 }
 
+// departure is a large frame on its way to the disk: bytes that nobody changes
+// until it has landed, and whether they must be durable then.
+type departure struct {
+	file  durable.File
+	at    int64
+	frame []byte
+	rest  []byte // of the frame, behind it
+	sync  bool
+}
+
+func (d *departure) write() error {
+	if _, err := d.file.WriteAt(d.frame, d.at); err != nil {
+		return err
+	}
+	if len(d.rest) == 0 {
+		return nil
+	}
+	_, err := d.file.WriteAt(d.rest, d.at+int64(len(d.frame)))
+	return err
+}
+
 // writeFrame writes one frame behind what is acknowledged, and does not sync it.
-func (l *Log) writeFrame(h *segment.FrameHeader, body ...[]byte) error {
+// A large one that may depart is made ready in l.departing instead.
+func (l *Log) writeFrame(h *segment.FrameHeader, mayDepart bool, body ...[]byte) error {
 	if l.synced == l.end {
 		h.Flags |= segment.PreviousDurable
 	}
@@ -116,19 +144,20 @@ func (l *Log) writeFrame(h *segment.FrameHeader, body ...[]byte) error {
 	for _, part := range body[:len(body)-1] {
 		l.frame = append(l.frame, part...)
 	}
-	if len(last) < l.cfg.largeBytes {
-		l.frame = append(l.frame, last...)
-		last = nil
+	n := len(last)
+	if n >= l.cfg.largeBytes {
+		// The second write begins with a page. A sector that both wrote could, after
+		// a loss of power, hold what the first left of it: no disk leaves out half a
+		// sector, so recovery would take that for damage.
+		n = min(n, int(-(l.end+int64(len(l.frame)))&(pageSize-1)))
 	}
-	if _, err := l.file.WriteAt(l.frame, l.end); err != nil {
-		return err
+	l.frame, last = append(l.frame, last[:n]...), last[n:]
+	d := departure{file: l.file, at: l.end, frame: l.frame, rest: last, sync: !l.cfg.Buffered}
+	if mayDepart && l.written.bytes >= l.cfg.largeBytes {
+		l.departing = d
+		return nil
 	}
-	if len(last) > 0 {
-		if _, err := l.file.WriteAt(last, l.end+int64(len(l.frame))); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.write()
 }
 
 // accept counts the frame that was written as acknowledged, and as durable.
@@ -283,7 +312,7 @@ func (l *Log) sign() error {
 		return fmt.Errorf("signing the checkpoint of %d leaves: %w", size, err)
 	}
 	h := segment.FrameHeader{Kind: segment.Checkpoint, FirstLeaf: size}
-	if err := l.writeFrame(&h, note); err != nil {
+	if err := l.writeFrame(&h, false, note); err != nil {
 		return err
 	}
 	if err := l.sync(); err != nil {

@@ -72,7 +72,7 @@ func Open(cfg Config) (*Log, error) {
 		cfg: cfg, id: id, lock: lock, leaves: trail.NewLeaves(cfg.Dir),
 		wake: make(chan struct{}, 1), seals: make(chan chan<- error), closing: make(chan chan<- error), done: make(chan struct{}),
 	}
-	l.lazy, l.syncer = make(map[string]struct{}), newSyncer()
+	l.lazy, l.disk = make(map[string]struct{}), newCarrier()
 	l.queue.filling = &batch{done: make(chan struct{})}
 	l.queue.taken, l.queue.signed = make(chan struct{}), make(chan struct{})
 	if err := l.recover(); err != nil {
@@ -81,7 +81,7 @@ func Open(cfg Config) (*Log, error) {
 		}
 		return nil, errors.Join(err, lock.Release())
 	}
-	go l.syncer.run()
+	go l.disk.run()
 	go l.run()
 	return l, nil
 }

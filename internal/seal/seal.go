@@ -394,15 +394,15 @@ func (l *Log) run() {
 	defer close(l.done)
 	l.timer = time.NewTimer(l.cfg.CheckpointEvery)
 	defer l.timer.Stop()
-	defer close(l.syncer.files) // ends the syncer
+	defer close(l.disk.departures) // ends the carrier
 	for {
 		if l.flying != nil {
-			// Nothing else may reach the disk, and no sync takes long.
+			// Nothing else may reach the disk, and no flight takes long.
 			select {
 			case <-l.wake:
 				l.hashAhead()
-			case err := <-l.syncer.done:
-				l.land(err)
+			case a := <-l.disk.arrivals:
+				l.land(a)
 			}
 			if l.flying == nil {
 				l.poke() // what has gathered meanwhile
@@ -471,16 +471,16 @@ func (l *Log) commitNext() bool {
 		l.landed(b, err)
 		return true
 	}
-	if l.cfg.Buffered {
+	switch {
+	case l.departing.file != nil:
+		l.flying = b
+		l.disk.departures <- l.departing
+		l.departing = departure{}
+	case l.cfg.Buffered:
 		l.landed(b, nil)
-		return true
-	}
-	if l.written.bytes < l.cfg.largeBytes {
+	default:
 		l.landed(b, l.sync())
-		return true
 	}
-	l.flying, l.flew = b, time.Now()
-	l.syncer.files <- l.file
 	return true
 }
 
@@ -538,26 +538,26 @@ func (l *Log) hashAhead() {
 		}
 		l.hash(&b.buffers, lines, ends[:from+hashChunk])
 		select {
-		case err := <-l.syncer.done:
-			l.land(err)
+		case a := <-l.disk.arrivals:
+			l.land(a)
 		default:
 		}
 	}
 }
 
-// land ends the flight of a batch whose sync returned err.
-func (l *Log) land(err error) {
+// land ends the flight of a batch.
+func (l *Log) land(a arrival) {
 	b := l.flying
 	l.flying = nil
-	l.syncTook = time.Since(l.flew)
+	l.syncTook = a.synced
 	l.stats.syncNanos.Add(uint64(l.syncTook))
-	l.landed(b, err)
+	l.landed(b, a.err)
 }
 
 // await waits for the batch that is flying, if any.
 func (l *Log) await() {
 	if l.flying != nil {
-		l.land(<-l.syncer.done)
+		l.land(<-l.disk.arrivals)
 	}
 }
 
@@ -576,18 +576,31 @@ func (l *Log) landed(b *batch, err error) {
 	}
 }
 
-// syncer syncs a large frame while the owner hashes what comes next.
-type syncer struct {
-	files chan durable.File // the owner hands the file over, and leaves it alone
-	done  chan error        // until this answers
+// carrier takes large frames to the disk while the owner hashes what comes next.
+type carrier struct {
+	departures chan departure // the owner leaves the file and the bytes alone
+	arrivals   chan arrival   // until this answers
 }
 
-func newSyncer() syncer { return syncer{files: make(chan durable.File), done: make(chan error, 1)} }
+type arrival struct {
+	err    error
+	synced time.Duration // what the sync took
+}
 
-// run ends when files is closed.
-func (s syncer) run() {
-	for file := range s.files {
-		s.done <- file.Sync()
+func newCarrier() carrier {
+	return carrier{departures: make(chan departure), arrivals: make(chan arrival, 1)}
+}
+
+// run ends when departures is closed.
+func (d carrier) run() {
+	for frame := range d.departures {
+		a := arrival{err: frame.write()}
+		if a.err == nil && frame.sync {
+			start := time.Now()
+			a.err = frame.file.Sync()
+			a.synced = time.Since(start)
+		}
+		d.arrivals <- a
 	}
 }
 
@@ -693,9 +706,9 @@ type owner struct {
 	signedSize uint64
 	signedAt   bool                // a checkpoint of signedSize exists
 	lazy       map[string]struct{} // tiles not yet synced
-	syncer     syncer
-	flying     *batch    // written, and being synced by the syncer
-	flew       time.Time // since when
+	disk       carrier
+	departing  departure
+	flying     *batch // being written and synced by the carrier
 	syncTook   time.Duration
 	woken      int     // callers who were waiting for the last batch
 	expected   int     // leaves in the next one, once they are back
