@@ -356,7 +356,7 @@ func TestOutcomes(t *testing.T) {
 		}
 		e := rec.One("ACCESS.RPC")
 		if e.Context["code"] != tt.code || e.Severity != tt.sev || e.Context["outcome"] != tt.outcome ||
-			strings.Contains(fmt.Sprint(*e), "4711") {
+			strings.Contains(fmt.Sprint(e.Action, e.Subject, e.Object, e.Context), "4711") {
 			t.Errorf("%s: got %v", tt.code, e)
 		}
 	}
@@ -420,7 +420,7 @@ func TestPanicIsRecordedAndGoesOn(t *testing.T) {
 		}()
 		e := rec.One("ACCESS.RPC")
 		if e.Context["panic"] != "true" || e.Context["outcome"] != "failed" || e.Context["code"] != "" ||
-			e.Severity != veritrail.SeverityError || strings.Contains(fmt.Sprint(*e), "4711") {
+			e.Severity != veritrail.SeverityError || strings.Contains(fmt.Sprint(e.Action, e.Subject, e.Object, e.Context), "4711") {
 			t.Errorf("%s: got %v", name, e)
 		}
 	}

@@ -137,7 +137,9 @@ func TestRequestBecomesEvent(t *testing.T) {
 		"outcome": "ok", "status": "201", "status_class": "2xx", "duration_ms": "1.500", "bytes_in": "10", "bytes_out": "6",
 		"ip": "192.0.2.1", "request_id": "req-1", "trace_id": traceID, "parent_span_id": spanID,
 	})
-	if text := fmt.Sprint(*e); strings.Contains(text, "4711") || strings.Contains(text, "62") {
+	said := *e
+	said.ID = "" // random, so it may hold anything
+	if text := fmt.Sprint(said); strings.Contains(text, "4711") || strings.Contains(text, "62") {
 		t.Errorf("query, header field or path in the event: %s", text)
 	}
 }
@@ -377,7 +379,7 @@ func TestPanicIsRecordedAndGoesOn(t *testing.T) {
 				t.Errorf("%v: ctx.%s: got %q, want %q", tt.panics, k, e.Context[k], want)
 			}
 		}
-		if e.Context["outcome"] != "failed" || e.Severity != tt.wantSev || strings.Contains(fmt.Sprint(*e), "4711") {
+		if e.Context["outcome"] != "failed" || e.Severity != tt.wantSev || strings.Contains(fmt.Sprint(e.Action, e.Subject, e.Object, e.Context), "4711") {
 			t.Errorf("%v: got %v", tt.panics, e)
 		}
 	}
