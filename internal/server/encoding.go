@@ -251,7 +251,7 @@ func (c *compressor) Write(b []byte) (int, error) {
 	if c.enc != nil {
 		return c.enc.Write(b)
 	}
-	return c.ResponseWriter.Write(b) //nolint:gosec // JSON under nosniff is no page
+	return c.ResponseWriter.Write(b)
 }
 
 // decide says once how the answer goes, and lets go what was held back.

@@ -343,7 +343,7 @@ func (s *Server) writePage(w http.ResponseWriter, r *http.Request, q *inquiry) {
 	b = append(b, '\n')
 	w.Header().Set("Content-Type", typeJSON)
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(b) //nolint:gosec // JSON under nosniff is no page; the client may have gone
+	_, _ = w.Write(b)
 }
 
 // lastLine ends a stream of lines. Without it the stream broke off.

@@ -54,7 +54,7 @@ func run(args []string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		if err := os.WriteFile(filepath.Join(args[0], name), text, 0o600); err != nil { //nolint:gosec // where its user says
+		if err := os.WriteFile(filepath.Join(args[0], name), text, 0o600); err != nil {
 			return err
 		}
 	}
