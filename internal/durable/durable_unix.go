@@ -28,7 +28,7 @@ func mkdir(dir string) error { return os.Mkdir(dir, 0o700) }
 func createTemp(dir, pattern string) (*os.File, error) { return os.CreateTemp(dir, pattern) }
 
 func openOrCreate(name string) (*os.File, error) {
-	return os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the trail's directory is the caller's to choose
+	return os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 }
 
 // Open opens a file for reading that a writer may replace or remove meanwhile:
