@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/veritrail/veritrail/internal/durable"
 )
@@ -343,16 +344,12 @@ func run(ctx context.Context, cfg RunConfig, serve func(ctx context.Context, rea
 			cancel(err)
 		}
 	}
-	said := make(chan struct{})
-	unused := context.AfterFunc(ctx, func() {
-		defer close(said)
-		if err := notify("STOPPING=1\nSTATUS=stopping"); err != nil {
-			cancel(err)
-		}
-	})
+	// serve can return before the context has started what follows its end, so both ways of ending say it, once.
+	stopping := sync.OnceValue(func() error { return notify("STOPPING=1\nSTATUS=stopping") })
+	defer context.AfterFunc(ctx, func() { _ = stopping() })()
 	err := serve(ctx, func() { say("READY=1\nSTATUS=serving") })
-	if !unused() {
-		<-said // before the socket is closed
+	if ctx.Err() != nil {
+		err = errors.Join(err, stopping())
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(err, cause)
