@@ -260,8 +260,10 @@ func (s *Sealer) Wipe() {
 	s.keys = nil
 }
 
-// wipe clears what is ours and drops what belongs to the libraries, whose
-// schedules cannot be reached.
+// wipe clears what is ours and drops what belongs to the libraries.
+//
+// BUG(aead): The key schedules of gmsm and of crypto/aes, and what HKDF leaves on
+// the heap, cannot be reached. They stay until the memory is used again.
 func (k *keys) wipe() {
 	k.mac.wipe()
 	if k.ghash != nil {

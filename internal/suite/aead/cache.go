@@ -138,6 +138,19 @@ func (c *Cache) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
+	c.clear()
+}
+
+// Renew wipes all Sealers, and later calls of Seal make new ones, with keys of
+// their own. It is for a machine that may have been copied while it ran, and was
+// resumed.
+func (c *Cache) Renew() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clear()
+}
+
+func (c *Cache) clear() {
 	for c.recent.Len() > 0 {
 		c.remove(c.recent.Back())
 	}

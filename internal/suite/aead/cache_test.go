@@ -106,6 +106,13 @@ func TestCacheForgetsAndCloses(t *testing.T) {
 	if s, err = c.sealer("a", secret); err != nil {
 		t.Fatal(err)
 	}
+	c.Renew()
+	if got := sessionOf(mustSeal(t, c, "a", secret)); !s.wiped.Load() || got == string(s.session[:]) {
+		t.Error("renewed, and still the old keys")
+	}
+	if s, err = c.sealer("a", secret); err != nil {
+		t.Fatal(err)
+	}
 	c.Close()
 	c.Close()
 	if !s.wiped.Load() {

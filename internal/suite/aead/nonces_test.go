@@ -224,14 +224,18 @@ func runAndKill(self, dir string, after int64, seed uint64) (int, error) {
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
+	exited := make(chan struct{})
+	var ended error
+	go func() {
+		ended = cmd.Wait()
+		close(exited)
+	}()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
-		case err := <-exited:
-			return 0, fmt.Errorf("the child ended by itself: %v", err)
+		case <-exited:
+			return 0, fmt.Errorf("the child ended by itself: %v", ended)
 		case <-tick.C:
 		}
 		if info, err := os.Stat(path); err == nil && info.Size() >= after*recordSize {
