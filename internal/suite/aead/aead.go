@@ -319,8 +319,12 @@ func (s *Sealer) sealCTR(l *lane, dst, plaintext, aad []byte) ([]byte, uint64, e
 }
 
 func (s *Sealer) sealGCM(l *lane, dst, plaintext, aad []byte) ([]byte, uint64, error) {
-	if s.keys.ghash != nil && len(plaintext) <= maxShortGCM {
+	switch {
+	case s.keys.ghash == nil: // AES, or another processor: the library does all
+	case len(plaintext) <= maxShortGCM:
 		return s.sealShortGCM(l, dst, plaintext, aad)
+	default:
+		return s.sealLongGCM(l, dst, plaintext, aad)
 	}
 	counter, err := s.reserve(1)
 	if err != nil {
@@ -447,6 +451,7 @@ type lane struct {
 	stream [streamBlocks * blockSize]byte
 
 	work [streamBlocks * blockSize]byte // for what is longer than the stream is for
+	hash [8 * blockSize]byte            // for GHASH
 	iv   [12]byte                       // of GCM: six zeros, then a counter
 	mac  mac
 }
@@ -460,6 +465,7 @@ func newLane() *lane {
 func (l *lane) wipe() {
 	clear(l.stream[:])
 	clear(l.work[:])
+	clear(l.hash[:])
 	l.at, l.left, l.base = 0, 0, 0
 	l.mac.wipe()
 }

@@ -3,7 +3,6 @@ package aead
 import (
 	"crypto/subtle"
 	"encoding/binary"
-	"math/bits"
 )
 
 const (
@@ -54,20 +53,29 @@ func (s *Sealer) crypt(l *lane, dst, src []byte) (uint64, error) {
 
 // ctr is counter mode from counter on, by way of stream.
 func (k *keys) ctr(stream *[streamBlocks * blockSize]byte, dst, src []byte, counter uint64) {
-	used := stream[:0]
 	for len(src) > 0 {
 		n := min(streamBlocks, (len(src)+blockSize-1)/blockSize)
 		putCounters(stream, counter, n)
 		counter += uint64(n)
-		blocks := stream[:n*blockSize]
-		if len(blocks) > len(used) {
-			used = blocks
-		}
-		k.ecb.CryptBlocks(blocks, blocks)
-		done := subtle.XORBytes(dst, src, blocks)
+		k.encrypt(stream, n)
+		done := subtle.XORBytes(dst, src, stream[:n*blockSize])
 		dst, src = dst[done:], src[done:]
 	}
-	clear(used)
+	clear(stream[:])
+}
+
+// encrypt encrypts the first n blocks, and as many behind them as make the
+// library faster: it has code for 4, 8 and 16, and goes in such steps.
+func (k *keys) encrypt(blocks *[streamBlocks * blockSize]byte, n int) {
+	switch {
+	case n <= 4:
+		n = 4
+	case n <= 8:
+		n = 8
+	default:
+		n = streamBlocks
+	}
+	k.ecb.CryptBlocks(blocks[:n*blockSize], blocks[:n*blockSize])
 }
 
 // putCounters writes n counter blocks.
@@ -88,11 +96,8 @@ func (s *Sealer) sealShortGCM(l *lane, dst, plaintext, aad []byte) ([]byte, uint
 		if err != nil {
 			return nil, 0, err
 		}
-		for i := range shortGCMs * shortGCMBlocks {
-			block := l.stream[i*blockSize:][:blockSize]
-			counter := first + uint64(i/shortGCMBlocks)
-			binary.BigEndian.PutUint64(block, counter>>32) // 0^6, and the first two bytes
-			binary.BigEndian.PutUint64(block[8:], counter<<32|uint64(1+i%shortGCMBlocks))
+		for i := range uint64(shortGCMs) {
+			putGCMCounters(l.stream[i*shortGCMBlocks*blockSize:][:shortGCMBlocks*blockSize], first+i, 1)
 		}
 		s.keys.ecb.CryptBlocks(l.stream[:], l.stream[:])
 		l.base, l.at, l.left = first, 0, shortGCMs
@@ -104,10 +109,53 @@ func (s *Sealer) sealShortGCM(l *lane, dst, plaintext, aad []byte) ([]byte, uint
 
 	out, sealed := extend(dst, len(plaintext)+TagSize)
 	subtle.XORBytes(sealed, plaintext, blocks[blockSize:])
-	hash := s.keys.ghash.sum(l.work[:8*blockSize], aad, sealed[:len(plaintext)])
+	hash := s.keys.ghash.sum(&l.hash, aad, sealed[:len(plaintext)])
 	subtle.XORBytes(sealed[len(plaintext):], hash[:], blocks[:blockSize])
 	clear(blocks)
 	return out, counter, nil
+}
+
+// sealLongGCM is GCM for any length.
+func (s *Sealer) sealLongGCM(l *lane, dst, plaintext, aad []byte) ([]byte, uint64, error) {
+	counter, err := s.reserve(1)
+	if err != nil {
+		return nil, 0, err
+	}
+	out, sealed := extend(dst, len(plaintext)+TagSize)
+	text, tag := sealed[:len(plaintext)], sealed[len(plaintext):]
+	var mask [blockSize]byte
+	from, to := plaintext, text
+	for number := uint32(1); number == 1 || len(from) > 0; {
+		n := (len(from) + blockSize - 1) / blockSize
+		if number == 1 {
+			n++ // the mask of the tag
+		}
+		n = min(n, streamBlocks)
+		blocks := l.work[:n*blockSize]
+		putGCMCounters(blocks, counter, number)
+		s.keys.encrypt(&l.work, n)
+		if number == 1 {
+			mask = [blockSize]byte(blocks)
+			blocks = blocks[blockSize:]
+		}
+		number += uint32(n)
+		done := subtle.XORBytes(to, from, blocks)
+		from, to = from[done:], to[done:]
+	}
+	clear(l.work[:])
+	hash := s.keys.ghash.sum(&l.hash, aad, text)
+	subtle.XORBytes(tag, hash[:], mask[:])
+	return out, counter, nil
+}
+
+// putGCMCounters fills blocks with those of a counter, which is the IV, from the
+// given number on: 1 is for the mask of the tag.
+func putGCMCounters(blocks []byte, counter uint64, number uint32) {
+	for ; len(blocks) >= blockSize; blocks = blocks[blockSize:] {
+		binary.BigEndian.PutUint64(blocks, counter>>32) // 0^6, and two bytes of it
+		binary.BigEndian.PutUint64(blocks[8:], counter<<32|uint64(number))
+		number++
+	}
 }
 
 // ghash is GHASH (NIST SP 800-38D §6.4) under one key, computed as POLYVAL (RFC
@@ -136,33 +184,37 @@ func (g *ghash) setKey(h *[blockSize]byte) {
 	}
 }
 
-// sum hashes aad and a ciphertext of at most maxShortGCM bytes, by way of blocks,
-// which has room for eight.
-func (g *ghash) sum(blocks, aad, ciphertext []byte) (out [blockSize]byte) {
-	lengths := [2]uint64{uint64(len(aad)) * 8, uint64(len(ciphertext)) * 8}
+// sum is the hash of aad and ciphertext, each with zeros up to a whole block, and
+// of their lengths in bits. It gathers up to eight blocks, which cost little more
+// than one.
+func (g *ghash) sum(gathered *[8 * blockSize]byte, aad, ciphertext []byte) (out [blockSize]byte) {
 	var y [blockSize]byte
-	for len(aad) > 5*blockSize { // so that the rest goes in one call
-		n := min(8, len(aad)/blockSize)
-		ghashBlocks(&g.powers, &y, &aad[0], n)
-		aad = aad[n*blockSize:]
+	n := 0
+	for _, data := range [2][]byte{aad, ciphertext} {
+		for rest := data; len(rest) > 0; {
+			if n == len(gathered) {
+				ghashBlocks(&g.powers, &y, &gathered[0], n/blockSize)
+				n = 0
+			}
+			if n == 0 && len(rest) >= len(gathered) {
+				ghashBlocks(&g.powers, &y, &rest[0], len(gathered)/blockSize)
+				rest = rest[len(gathered):]
+				continue
+			}
+			end := n + copy(gathered[n:], rest)
+			rest = rest[end-n:]
+			n = (end + blockSize - 1) &^ (blockSize - 1)
+			clear(gathered[end:n])
+		}
 	}
-	n := padded(blocks, aad)
-	n += padded(blocks[n:], ciphertext)
-	binary.BigEndian.PutUint64(blocks[n:], lengths[0])
-	binary.BigEndian.PutUint64(blocks[n+8:], lengths[1])
-	n += blockSize
-	ghashBlocks(&g.powers, &y, &blocks[0], n/blockSize)
-	binary.LittleEndian.PutUint64(out[:8], bits.ReverseBytes64(binary.LittleEndian.Uint64(y[8:])))
-	binary.LittleEndian.PutUint64(out[8:], bits.ReverseBytes64(binary.LittleEndian.Uint64(y[:8])))
+	if n == len(gathered) {
+		ghashBlocks(&g.powers, &y, &gathered[0], n/blockSize)
+		n = 0
+	}
+	binary.BigEndian.PutUint64(gathered[n:], uint64(len(aad))*8)
+	binary.BigEndian.PutUint64(gathered[n+8:], uint64(len(ciphertext))*8)
+	ghashBlocks(&g.powers, &y, &gathered[0], n/blockSize+1)
+	binary.BigEndian.PutUint64(out[:], binary.LittleEndian.Uint64(y[8:]))
+	binary.BigEndian.PutUint64(out[8:], binary.LittleEndian.Uint64(y[:]))
 	return out
-}
-
-// padded copies data, and zeros up to a whole block.
-func padded(blocks, data []byte) int {
-	n := (len(data) + blockSize - 1) &^ (blockSize - 1)
-	if n > 0 {
-		clear(blocks[n-blockSize : n])
-		copy(blocks, data)
-	}
-	return n
 }
