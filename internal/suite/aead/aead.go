@@ -278,7 +278,7 @@ func (s *Sealer) lock() *lane {
 	for i := range s.lanes {
 		l := s.lanes[i].Load()
 		if l == nil {
-			l = newLane()
+			l = newLane(s.algorithm)
 			l.mu.Lock()
 			if s.lanes[i].CompareAndSwap(nil, l) {
 				return l
@@ -456,9 +456,11 @@ type lane struct {
 	mac  mac
 }
 
-func newLane() *lane {
+func newLane(a Algorithm) *lane {
 	l := new(lane)
-	l.mac.init()
+	if a.hmac() {
+		l.mac.init()
+	}
 	return l
 }
 

@@ -49,7 +49,7 @@ var ghashWorks = sync.OnceValue(func() bool {
 	}
 	keys := &keys{ecb: gmcipher.NewECBEncrypter(block), gcm: library, ghash: unchecked(block)}
 	s := &Sealer{algorithm: SM4GCM, end: counterEnd, keys: keys}
-	l := newLane()
+	l := newLane(SM4GCM)
 	for n := range maxShortGCM + 1 {
 		for _, seal := range []func(*lane, []byte, []byte, []byte) ([]byte, uint64, error){s.sealShortGCM, s.sealLongGCM} {
 			got, counter, err := seal(l, nil, text[:n], text[:3*n])

@@ -87,7 +87,10 @@ func (m *mac) from(state []byte) {
 
 // wipe overwrites the state: what is left is that of zeros.
 func (m *mac) wipe() {
-	var zeros [2 * sm3.BlockSize]byte
+	if m.h == nil {
+		return
+	}
+	var zeros [sm3.BlockSize]byte
 	m.h.Reset()
 	m.h.Write(zeros[:sm3.BlockSize-1]) // into the buffer
 	m.h.Reset()
