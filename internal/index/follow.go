@@ -356,8 +356,17 @@ func (x *Index) write(c *closed, b *builder, id identity) error {
 			return err
 		}
 	}
-	if free, err := durable.FreeBytes(filepath.Join(x.cfg.Dir, Dir)); err != nil || free < uint64(len(summary)+len(postings))+spareBytes {
-		return errors.Join(err, errors.New("index: the disk is nearly full, and what is left of it is the trail's"))
+	// Again: whoever deletes the index deletes its directory.
+	dir := filepath.Join(x.cfg.Dir, Dir)
+	if err := x.cfg.Disk.MkdirAll(dir); err != nil {
+		return err
+	}
+	free, err := durable.FreeBytes(dir)
+	if err != nil {
+		return err
+	}
+	if free < uint64(len(summary)+len(postings))+spareBytes {
+		return errors.New("index: the disk is nearly full, and what is left of it is the trail's")
 	}
 	// Not synced: what a crash leaves of it is found out by its checksums.
 	if hot {

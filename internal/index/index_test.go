@@ -396,6 +396,30 @@ func TestDamageUnderLoad(t *testing.T) {
 	}
 }
 
+// Whoever deletes the index deletes the directory, with the lock in it.
+func TestDeletedDirectoryIsMadeAgain(t *testing.T) {
+	w := newTrail(t)
+	w.record(3000)
+	x := open(t, w.config())
+	untilIndexed(t, x)
+	if err := os.RemoveAll(filepath.Join(w.dir, Dir)); err != nil {
+		t.Fatal(err)
+	}
+	w.record(3000)
+	r := rand.New(rand.NewPCG(13, 14))
+	for range 30 {
+		same(t, x, randomQuery(r), 0, w.size())
+	}
+	until(t, "all sidecars are there again", func() bool {
+		s := x.Status()
+		names, err := sidecars(w.dir)
+		return err == nil && s.Lag == 0 && s.Indexed == s.Segments && len(names) >= s.Segments
+	})
+	for range 30 {
+		same(t, x, randomQuery(r), 0, w.size())
+	}
+}
+
 // A sidecar whose checksums hold but that lies is found out by the record.
 func TestLiesAreLeftOut(t *testing.T) {
 	w := newTrail(t)
