@@ -29,6 +29,8 @@ type indexer struct {
 	built   *builder // the last one that was: the next is of its size
 	scrubAt int      // the closed segment whose checksums are compared next
 
+	patrolAt int // the closed segment whose files are looked at next
+
 	dropped   bool // the segment that begins with droppedAt was given up
 	droppedAt uint64
 }
@@ -78,7 +80,14 @@ func (x *Index) begin() error {
 func (x *Index) run(ctx context.Context) {
 	tick := time.NewTicker(x.cfg.Every)
 	defer tick.Stop()
+	patrol := time.NewTicker(x.cfg.Patrol)
+	defer patrol.Stop()
 	for ctx.Err() == nil {
+		select {
+		case <-patrol.C: // also under a load that never ends
+			x.patrol()
+		default:
+		}
 		busy := x.follow()
 		busy = x.backfill() || busy
 		if busy || x.scrub() {
@@ -87,6 +96,8 @@ func (x *Index) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
+		case <-patrol.C:
+			x.patrol()
 		case <-x.wake:
 		}
 	}
@@ -375,6 +386,63 @@ func (x *Index) write(c *closed, b *builder, id identity) error {
 		}
 	}
 	return x.cfg.Disk.WriteFileLazy(x.path(c.first, summarySuffix), summary)
+}
+
+// patrol looks whether the files of a few segments are still those that were
+// read. Searches of this process would find out, but not those of another, and
+// whoever does not search for weeks does not want to find the index gone then.
+func (x *Index) patrol() {
+	const looks = 16
+	if err := x.keepLock(); err != nil {
+		x.cfg.Problem(err)
+	}
+	all := x.snapshot()
+	for range min(looks, len(all)) {
+		x.patrolAt = (x.patrolAt + 1) % len(all)
+		c := all[x.patrolAt]
+		if x.asRead(c) {
+			continue
+		}
+		x.replace(c, x.read(c))
+		x.mu.Lock()
+		x.scrubAt = min(x.scrubAt, x.patrolAt)
+		x.mu.Unlock()
+	}
+}
+
+// asRead tells whether the sidecars that a segment has are on disk as they were.
+func (x *Index) asRead(c *closed) bool {
+	has := [2]bool{c.summary != nil, c.postings != nil}
+	for i, suffix := range []string{summarySuffix, postingsSuffix} {
+		if !has[i] {
+			continue
+		}
+		info, err := os.Stat(x.path(c.first, suffix))
+		if err != nil || info.Size() != c.stamps[i].size || !info.ModTime().Equal(c.stamps[i].modified) {
+			return false
+		}
+	}
+	return true
+}
+
+// keepLock locks the index again when the file of the lock was deleted: another
+// process could lock the next one beside this.
+func (x *Index) keepLock() error {
+	dir := filepath.Join(x.cfg.Dir, Dir)
+	name := filepath.Join(dir, lockFile)
+	if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := x.cfg.Disk.MkdirAll(dir); err != nil {
+		return err
+	}
+	lock, err := durable.AcquireLock(name)
+	if err != nil {
+		return fmt.Errorf("index: its lock was deleted: %w", err)
+	}
+	old := x.lock
+	x.lock = lock
+	return old.Release()
 }
 
 // scrub compares the checksums of one segment's sidecars, each once, so that

@@ -76,6 +76,7 @@ type Config struct {
 	HotFor    time.Duration // since an event's time; without bound when 0
 
 	Every   time.Duration // how often to look for new leaves; 100 ms when 0
+	Patrol  time.Duration // how often to look whether the files are still there; 1 s when 0
 	Retry   time.Duration // how long to leave a segment alone that could not be indexed; 1 min when 0
 	Disk    durable.FS    // durable.OS when nil
 	Now     func() time.Time
@@ -91,6 +92,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Every <= 0 {
 		c.Every = 100 * time.Millisecond
+	}
+	if c.Patrol <= 0 {
+		c.Patrol = time.Second
 	}
 	if c.Retry <= 0 {
 		c.Retry = time.Minute
@@ -138,9 +142,16 @@ type closed struct {
 	summary  *sidecar  // nil when there is none
 	postings *postings // nil when there is none
 	size     int64     // of the files
+	stamps   [2]stamp  // of the summary's file and the postings', as they were when read
 	problem  error     // why it could not be indexed
 	retry    time.Time
 	scrubbed bool // all checksums were compared
+}
+
+// stamp tells whether a file is still the one that was read.
+type stamp struct {
+	size     int64
+	modified time.Time
 }
 
 // live is the segment that grows.
@@ -442,9 +453,9 @@ func (x *Index) load() error {
 // removed, when this process keeps the index.
 func (x *Index) read(c *closed) *closed {
 	out := &closed{identity: c.identity}
-	for _, kind := range []string{kindSummary, kindPostings} {
+	for i, kind := range []string{kindSummary, kindPostings} {
 		name := x.path(c.first, suffixOf(kind))
-		size, err := x.readSidecar(out, kind, name)
+		read, err := x.readSidecar(out, kind, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -452,7 +463,8 @@ func (x *Index) read(c *closed) *closed {
 			x.remove(name, err)
 			continue
 		}
-		out.size += size
+		out.size += read.size
+		out.stamps[i] = read
 	}
 	return out
 }
@@ -464,29 +476,30 @@ func suffixOf(kind string) string {
 	return postingsSuffix
 }
 
-func (x *Index) readSidecar(c *closed, kind, name string) (int64, error) {
+func (x *Index) readSidecar(c *closed, kind, name string) (stamp, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return 0, err
+		return stamp{}, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return 0, err
+		return stamp{}, err
 	}
+	read := stamp{info.Size(), info.ModTime()}
 	s, err := openSidecar(kind, f, info.Size())
 	if err == nil && !s.sameSegment(&c.identity) {
 		err = sidecarError("of another segment, or of what this one was before")
 	}
 	if err != nil {
-		return 0, err
+		return stamp{}, err
 	}
 	if kind == kindSummary {
 		c.summary, c.identity = s, s.identity
-		return info.Size(), nil
+		return read, nil
 	}
 	c.postings, err = openPostings(s, &reader{sidecar: s, src: f})
-	return info.Size(), err
+	return read, err
 }
 
 // remove deletes a sidecar that does not hold, if that is this process's to do.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -294,7 +295,6 @@ func TestDamagedSidecars(t *testing.T) {
 		name := x.path(files[1].FirstLeaf, suffix)
 		good := read(t, name)
 		for what, b := range damages(r, good) {
-			damage(t, name, b)
 			queries := func(x *Index, n int) {
 				t.Helper()
 				for range n {
@@ -303,23 +303,30 @@ func TestDamagedSidecars(t *testing.T) {
 					}
 				}
 			}
+			mended := func() {
+				t.Helper()
+				until(t, suffix+", "+what+" is made again", func() bool {
+					untilIndexed(t, x)
+					got, err := os.ReadFile(name)
+					return err == nil && string(got) == string(good)
+				})
+				queries(x, 2)
+			}
+			damage(t, name, b)
+			queries(x, 4) // comes upon it, or not
+			mended()
+			if err := x.Close(); err != nil {
+				t.Fatal(err)
+			}
+			damage(t, name, b)
 			reader := openReader(t, w.dir) // finds it damaged at the start
 			queries(reader, 4)
 			if got, err := os.ReadFile(name); b != nil && (err != nil || len(got) != len(b)) {
 				t.Errorf("%s, %s: whoever only reads changed it", suffix, what)
 			}
-			queries(x, 4) // comes upon it, or not
-			if err := x.Close(); err != nil {
-				t.Fatal(err)
-			}
 			x = open(t, w.config())
 			queries(x, 2)
-			until(t, suffix+", "+what+" is made again", func() bool {
-				untilIndexed(t, x)
-				got, err := os.ReadFile(name)
-				return err == nil && string(got) == string(good)
-			})
-			queries(x, 2)
+			mended()
 		}
 	}
 	if st := x.Status(); st.Lies != 0 {
@@ -349,7 +356,7 @@ func TestDamageUnderLoad(t *testing.T) {
 		}
 	}
 	r := rand.New(rand.NewPCG(11, 12))
-	rounds := 60
+	rounds := 30
 	if testing.Short() {
 		rounds = 15
 	}
@@ -396,28 +403,75 @@ func TestDamageUnderLoad(t *testing.T) {
 	}
 }
 
-// Whoever deletes the index deletes the directory, with the lock in it.
-func TestDeletedDirectoryIsMadeAgain(t *testing.T) {
-	w := newTrail(t)
-	w.record(3000)
-	x := open(t, w.config())
-	untilIndexed(t, x)
-	if err := os.RemoveAll(filepath.Join(w.dir, Dir)); err != nil {
+// Nobody searches meanwhile: the index is mended all the same, also when it is
+// deleted with its directory and the lock in it.
+func TestIndexIsMendedThoughNobodySearches(t *testing.T) {
+	random := rand.NewChaCha8([32]byte{15})
+	for name, damage := range map[string]func(w *writer) error{
+		"all deleted":   func(w *writer) error { return deleteIndex(w.dir) },
+		"files deleted": eachSidecar(os.Remove),
+		"files cut":     eachSidecar(func(name string) error { return os.Truncate(name, 60) }),
+		"files emptied": eachSidecar(func(name string) error { return os.Truncate(name, 0) }),
+		"random bytes": eachSidecar(func(name string) error {
+			b, err := os.ReadFile(name)
+			if err == nil {
+				_, _ = random.Read(b[len(b)/2:])
+				err = os.WriteFile(name, b, 0o600)
+			}
+			return err
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newTrail(t)
+			w.record(3000)
+			cfg := w.config()
+			cfg.Patrol = 10 * time.Millisecond
+			x := open(t, cfg)
+			untilIndexed(t, x)
+			want := contents(t, w.dir)
+			if err := damage(w); err != nil {
+				t.Fatal(err)
+			}
+			until(t, "all sidecars are as they were", func() bool { return maps.Equal(contents(t, w.dir), want) })
+			until(t, "the index is kept", func() bool { return Kept(w.dir) })
+			w.record(3000)
+			r := rand.New(rand.NewPCG(13, 14))
+			for range 30 {
+				same(t, x, randomQuery(r), 0, w.size())
+			}
+			untilIndexed(t, x)
+			if len(contents(t, w.dir)) <= len(want) {
+				t.Error("no sidecar of the segments since then")
+			}
+		})
+	}
+}
+
+func eachSidecar(damage func(name string) error) func(w *writer) error {
+	return func(w *writer) error {
+		names, err := sidecars(w.dir)
+		for _, name := range names {
+			err = errors.Join(err, damage(name))
+		}
+		return err
+	}
+}
+
+// contents are the bytes of all sidecars that can be read just now.
+func contents(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	names, err := sidecars(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	w.record(3000)
-	r := rand.New(rand.NewPCG(13, 14))
-	for range 30 {
-		same(t, x, randomQuery(r), 0, w.size())
+	all := map[string]string{}
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err == nil {
+			all[name] = string(b)
+		}
 	}
-	until(t, "all sidecars are there again", func() bool {
-		s := x.Status()
-		names, err := sidecars(w.dir)
-		return err == nil && s.Lag == 0 && s.Indexed == s.Segments && len(names) >= s.Segments
-	})
-	for range 30 {
-		same(t, x, randomQuery(r), 0, w.size())
-	}
+	return all
 }
 
 // A sidecar whose checksums hold but that lies is found out by the record.
