@@ -29,7 +29,8 @@ type indexer struct {
 	built   *builder // the last one that was: the next is of its size
 	scrubAt int      // the closed segment whose checksums are compared next
 
-	patrolAt int // the closed segment whose files are looked at next
+	patrolAt int   // the closed segment whose files are looked at next
+	unlocked error // why the lock could not be had again
 
 	dropped   bool // the segment that begins with droppedAt was given up
 	droppedAt uint64
@@ -84,7 +85,7 @@ func (x *Index) run(ctx context.Context) {
 	defer patrol.Stop()
 	for ctx.Err() == nil {
 		select {
-		case <-patrol.C: // also under a load that never ends
+		case <-patrol.C: // here, so that a load that never ends does not keep it from its turn
 			x.patrol()
 		default:
 		}
@@ -96,8 +97,6 @@ func (x *Index) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
-		case <-patrol.C:
-			x.patrol()
 		case <-x.wake:
 		}
 	}
@@ -247,10 +246,7 @@ func (x *Index) coolDown() {
 			continue
 		}
 		next := *c
-		next.postings = nil
-		if info, err := os.Stat(x.path(c.first, postingsSuffix)); err == nil {
-			next.size -= info.Size()
-		}
+		next.postings, next.stamps[1] = nil, stamp{}
 		x.replace(c, &next)
 		if err := x.cfg.Disk.Remove(x.path(c.first, postingsSuffix)); err != nil {
 			x.cfg.Problem(err)
@@ -367,12 +363,10 @@ func (x *Index) write(c *closed, b *builder, id identity) error {
 			return err
 		}
 	}
-	// Again: whoever deletes the index deletes its directory.
-	dir := filepath.Join(x.cfg.Dir, Dir)
-	if err := x.cfg.Disk.MkdirAll(dir); err != nil {
+	if err := x.keepLock(); err != nil {
 		return err
 	}
-	free, err := durable.FreeBytes(dir)
+	free, err := durable.FreeBytes(filepath.Join(x.cfg.Dir, Dir))
 	if err != nil {
 		return err
 	}
@@ -393,9 +387,11 @@ func (x *Index) write(c *closed, b *builder, id identity) error {
 // whoever does not search for weeks does not want to find the index gone then.
 func (x *Index) patrol() {
 	const looks = 16
-	if err := x.keepLock(); err != nil {
+	err := x.keepLock()
+	if err != nil && x.unlocked == nil { // once, not each second
 		x.cfg.Problem(err)
 	}
+	x.unlocked = err
 	all := x.snapshot()
 	for range min(looks, len(all)) {
 		x.patrolAt = (x.patrolAt + 1) % len(all)
@@ -404,9 +400,7 @@ func (x *Index) patrol() {
 			continue
 		}
 		x.replace(c, x.read(c))
-		x.mu.Lock()
 		x.scrubAt = min(x.scrubAt, x.patrolAt)
-		x.mu.Unlock()
 	}
 }
 
@@ -425,8 +419,8 @@ func (x *Index) asRead(c *closed) bool {
 	return true
 }
 
-// keepLock locks the index again when the file of the lock was deleted: another
-// process could lock the next one beside this.
+// keepLock locks the index again when the file of the lock was deleted, as it is
+// with the whole directory: another process could lock the next one beside this.
 func (x *Index) keepLock() error {
 	dir := filepath.Join(x.cfg.Dir, Dir)
 	name := filepath.Join(dir, lockFile)

@@ -76,7 +76,7 @@ type Config struct {
 	HotFor    time.Duration // since an event's time; without bound when 0
 
 	Every   time.Duration // how often to look for new leaves; 100 ms when 0
-	Patrol  time.Duration // how often to look whether the files are still there; 1 s when 0
+	Patrol  time.Duration // how often to look whether some of the files are still there; 1 s when 0
 	Retry   time.Duration // how long to leave a segment alone that could not be indexed; 1 min when 0
 	Disk    durable.FS    // durable.OS when nil
 	Now     func() time.Time
@@ -141,12 +141,14 @@ type closed struct {
 	identity           // without span and bytes when there is no summary
 	summary  *sidecar  // nil when there is none
 	postings *postings // nil when there is none
-	size     int64     // of the files
 	stamps   [2]stamp  // of the summary's file and the postings', as they were when read
 	problem  error     // why it could not be indexed
 	retry    time.Time
 	scrubbed bool // all checksums were compared
 }
+
+// bytes is how much the files take.
+func (c *closed) bytes() int64 { return c.stamps[0].size + c.stamps[1].size }
 
 // stamp tells whether a file is still the one that was read.
 type stamp struct {
@@ -313,7 +315,7 @@ func (x *Index) Status() Status {
 	x.mu.Lock()
 	for _, c := range x.closed {
 		s.Segments++
-		s.Bytes += c.size
+		s.Bytes += c.bytes()
 		end = max(end, c.first+c.leaves)
 		switch {
 		case c.complete(x.hot(c)):
@@ -463,7 +465,6 @@ func (x *Index) read(c *closed) *closed {
 			x.remove(name, err)
 			continue
 		}
-		out.size += read.size
 		out.stamps[i] = read
 	}
 	return out

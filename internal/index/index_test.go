@@ -356,7 +356,7 @@ func TestDamageUnderLoad(t *testing.T) {
 		}
 	}
 	r := rand.New(rand.NewPCG(11, 12))
-	rounds := 30
+	rounds := 60
 	if testing.Short() {
 		rounds = 15
 	}
@@ -407,8 +407,8 @@ func TestDamageUnderLoad(t *testing.T) {
 // deleted with its directory and the lock in it.
 func TestIndexIsMendedThoughNobodySearches(t *testing.T) {
 	random := rand.NewChaCha8([32]byte{15})
-	for name, damage := range map[string]func(w *writer) error{
-		"all deleted":   func(w *writer) error { return deleteIndex(w.dir) },
+	for name, damage := range map[string]func(dir string) error{
+		"all deleted":   deleteIndex,
 		"files deleted": eachSidecar(os.Remove),
 		"files cut":     eachSidecar(func(name string) error { return os.Truncate(name, 60) }),
 		"files emptied": eachSidecar(func(name string) error { return os.Truncate(name, 0) }),
@@ -429,7 +429,7 @@ func TestIndexIsMendedThoughNobodySearches(t *testing.T) {
 			x := open(t, cfg)
 			untilIndexed(t, x)
 			want := contents(t, w.dir)
-			if err := damage(w); err != nil {
+			if err := damage(w.dir); err != nil {
 				t.Fatal(err)
 			}
 			until(t, "all sidecars are as they were", func() bool { return maps.Equal(contents(t, w.dir), want) })
@@ -447,9 +447,9 @@ func TestIndexIsMendedThoughNobodySearches(t *testing.T) {
 	}
 }
 
-func eachSidecar(damage func(name string) error) func(w *writer) error {
-	return func(w *writer) error {
-		names, err := sidecars(w.dir)
+func eachSidecar(damage func(name string) error) func(dir string) error {
+	return func(dir string) error {
+		names, err := sidecars(dir)
 		for _, name := range names {
 			err = errors.Join(err, damage(name))
 		}

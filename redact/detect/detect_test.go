@@ -68,6 +68,8 @@ func TestFindKnowsTheBuiltInClasses(t *testing.T) {
 		{"postgres://app:s3cr3t@db.example.com/x", "url_userinfo:app:s3cr3t"},
 		{"AKIA" + "IOSFODNN7EXAMPLE", "api_key:AKIA" + "IOSFODNN7EXAMPLE"},
 		{"password=hunter22&x=1", "credential:hunter22"},
+		{"password=vt1:hunter22", "credential:vt1:hunter22"},
+		{"password=****** pwd=null", ""},
 		{`{"password":"correct horse"}`, "credential:correct horse"},
 		{"密码：Abc12345", "credential:Abc12345"},
 		{"姓名：张三，地址：北京市朝阳区建国路1号", "name:张三 | address:北京市朝阳区建国路1号"},

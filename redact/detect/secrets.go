@@ -378,12 +378,14 @@ func (s *scan) assigned(kind assignKind, i int, json bool) {
 	}
 }
 
+// placeholder tells whether v stands for a value that is not there. What only looks encrypted is none: anybody can
+// write such a beginning in front of a password.
 func placeholder(v string) bool {
 	switch v {
 	case "null", "nil", "none", "true", "false", "undefined", "<nil>", "[redacted]", "[REDACTED]":
 		return true
 	}
-	return strings.Trim(v, "*") == "" || strings.HasPrefix(v, "vt1:")
+	return strings.Trim(v, "*") == ""
 }
 
 // mixedText tells whether v holds characters of two kinds, as words do not.
